@@ -1,0 +1,194 @@
+//! The whole file, and `[node]`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::api::{Api, ApiFile};
+use super::function::{Function, FunctionFile, Plugin, PluginFile};
+use super::key::{ApiKey, KeyFile, Secret, SecretFile};
+use super::limits::{Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
+use super::listener::{Admin, AdminFile, Listener, ListenerFile};
+use super::source::Source;
+use super::upstream::{Upstream, UpstreamFile};
+
+/// All that a node is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// `None`: the host name.
+    pub name: Option<String>,
+    pub region: String,
+    /// Where the node keeps what it has to remember, and what it may forget.
+    pub data: PathBuf,
+    /// What follows the region in host names: `{api}.execute-api.{region}.{suffix}`.
+    pub suffix: String,
+    /// `None`: one per core.
+    pub threads: Option<NonZeroUsize>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    pub admin: Admin,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub log: Log,
+    pub upstreams: BTreeMap<String, Upstream>,
+    pub functions: BTreeMap<String, Function>,
+    pub plugins: BTreeMap<String, Plugin>,
+    pub apis: Vec<Api>,
+    pub keys: Vec<ApiKey>,
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+type Named<T> = BTreeMap<Spanned<String>, Spanned<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct NodeFile {
+    node: Option<NodeTableFile>,
+    listener: Option<Vec<Spanned<ListenerFile>>>,
+    admin: Option<AdminFile>,
+    limits: Option<LimitsFile>,
+    timeouts: Option<TimeoutsFile>,
+    log: Option<LogFile>,
+    upstream: Option<Named<UpstreamFile>>,
+    function: Option<Named<FunctionFile>>,
+    plugin: Option<Named<PluginFile>>,
+    api: Option<Vec<Spanned<ApiFile>>>,
+    key: Option<Vec<Spanned<KeyFile>>>,
+    secret: Option<Named<SecretFile>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct NodeTableFile {
+    /// Default: the host name, which tells nodes apart in logs.
+    name: Option<String>,
+    /// Default `"local"`.
+    region: Option<Spanned<String>>,
+    /// Default `".tidegate"`, beside this file.
+    data: Option<String>,
+    /// Default `"localhost"`: browsers and systemd resolve every name below it to this machine (RFC 6761 §6.3).
+    suffix: Option<Spanned<String>>,
+    /// Default: one per core.
+    threads: Option<Spanned<usize>>,
+}
+
+impl NodeFile {
+    pub(super) fn compile(self, source: &mut Source) -> Node {
+        let node = self.node.unwrap_or_default();
+        let threads = super::limits::at_least_one("node", "threads", node.threads, source);
+        let region = host_part("region", node.region, "local", source);
+        let suffix = host_part("suffix", node.suffix, "localhost", source);
+        let listeners = self.listener.unwrap_or_default();
+        if listeners.is_empty() {
+            source.missing(&(0..0), "node", "listener");
+        }
+        let listeners: Vec<Listener> = listeners
+            .into_iter()
+            .filter_map(|listener| ListenerFile::compile(listener, source))
+            .collect();
+        let apis = apis(self.api.unwrap_or_default(), source);
+        let served: Vec<String> = apis
+            .iter()
+            .flat_map(|api| {
+                api.stages
+                    .iter()
+                    .map(|stage| format!("{}/{}", api.id, stage.name))
+            })
+            .collect();
+        Node {
+            name: node.name,
+            region,
+            data: source.resolve(node.data.as_deref().unwrap_or(".tidegate")),
+            suffix,
+            threads: threads.and_then(NonZeroUsize::new),
+            listeners,
+            admin: self.admin.unwrap_or_default().compile(source),
+            limits: self.limits.unwrap_or_default().compile(source),
+            timeouts: self.timeouts.unwrap_or_default().compile(source),
+            log: self.log.unwrap_or_default().compile(),
+            upstreams: named(self.upstream, UpstreamFile::compile, source),
+            functions: named(self.function, FunctionFile::compile, source),
+            plugins: named(self.plugin, PluginFile::compile, source),
+            keys: keys(self.key.unwrap_or_default(), &served, source),
+            secrets: named(self.secret, SecretFile::compile, source),
+            apis,
+        }
+    }
+}
+
+fn named<F, T>(
+    files: Option<Named<F>>,
+    compile: fn(&str, Spanned<F>, &mut Source) -> Option<T>,
+    source: &mut Source,
+) -> BTreeMap<String, T> {
+    let files = files.unwrap_or_default().into_iter();
+    files
+        .filter_map(|(name, file)| {
+            Some((
+                name.get_ref().clone(),
+                compile(name.get_ref(), file, source)?,
+            ))
+        })
+        .collect()
+}
+
+fn apis(files: Vec<Spanned<ApiFile>>, source: &mut Source) -> Vec<Api> {
+    let mut apis: Vec<Api> = Vec::new();
+    for file in files {
+        let span = file.span();
+        let Some(api) = ApiFile::compile(file, source) else {
+            continue;
+        };
+        if apis.iter().any(|other| other.id == api.id) {
+            source.problem(&span, format!("api \"{}\" is there twice", api.id));
+        }
+        apis.push(api);
+    }
+    apis
+}
+
+fn keys(files: Vec<Spanned<KeyFile>>, served: &[String], source: &mut Source) -> Vec<ApiKey> {
+    let mut keys: Vec<ApiKey> = Vec::new();
+    let mut values: HashMap<String, String> = HashMap::new();
+    for file in files {
+        let span = file.span();
+        let Some(key) = KeyFile::compile(file, served, source) else {
+            continue;
+        };
+        if keys.iter().any(|other| other.id == key.id) {
+            source.problem(&span, format!("key \"{}\" is there twice", key.id));
+        }
+        if let Some(other) = values.insert(key.value.clone(), key.name.clone()) {
+            source.problem(
+                &span,
+                format!("key \"{}\" has the value of key \"{other}\"", key.name),
+            );
+        }
+        keys.push(key);
+    }
+    keys
+}
+
+/// A piece of a host name, in lower case, in which requests are matched.
+fn host_part(
+    key: &str,
+    written: Option<Spanned<String>>,
+    default: &str,
+    source: &mut Source,
+) -> String {
+    let Some(written) = written else {
+        return default.to_owned();
+    };
+    let text = written.get_ref().to_ascii_lowercase();
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    if text.is_empty() || !text.bytes().all(fits) || text.starts_with('.') || text.ends_with('.') {
+        source.problem(
+            &written.span(),
+            format!("node: `{key}` stands in host names: use letters, digits, - and ."),
+        );
+    }
+    text
+}

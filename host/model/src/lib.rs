@@ -1,0 +1,17 @@
+//! What a gateway decides, without I/O: the node's configuration, the API model, routing, and the pure parts of the
+//! request path.
+//!
+//! No sockets, no clocks, no tasks, no wasm: time comes in as an argument. Only the loaders read files:
+//! [`config::load`], [`check`] and [`deployment::load`].
+//!
+//! Start at [`config::load`] (a node's TOML → [`config::Node`]), then [`deployment::load`] (the node's API definitions →
+//! [`deployment::Snapshot`]), then [`deployment::Snapshot::locate`] and [`deployment::Routes::select`], which a request meets.
+
+pub mod balance;
+pub mod config;
+pub mod deployment;
+pub mod problem;
+pub mod retry;
+pub mod uri;
+
+pub use problem::{Place, Problem, Problems};
