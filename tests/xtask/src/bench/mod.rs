@@ -1,0 +1,202 @@
+//! `cargo bench-gateway`: the node beside nginx under the same load, one core each, in interleaved rounds.
+//!
+//! The server under test has core 0; the load generator and the upstream share core 1. The figure to trust is CPU time per
+//! request of the process under test: it moves far less with what else the machine does than requests per second.
+
+mod load;
+mod report;
+mod systems;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cargo;
+use crate::node::{self, Configuration};
+use crate::process::{self, find, root};
+use load::{Load, Sample};
+use report::Row;
+use systems::Bed;
+
+pub use systems::serve_upstream;
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Options {
+    pub rounds: u32,
+    /// Of load in one round.
+    pub seconds: u32,
+    pub connections: u32,
+    /// Only the cases of these names; all where empty.
+    pub only: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            rounds: 5,
+            seconds: 5,
+            connections: 64,
+            only: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    fn wants(&self, case: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == case)
+    }
+}
+
+/// Measures every case, prints the table and writes `target/bench-gateway.json`.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    for (tool, package) in [("nginx", "nginx"), ("taskset", "util-linux")] {
+        if find(tool).is_none() {
+            eprintln!(
+                "{tool} is missing, measuring without it; to get it: apt-get install {package}"
+            );
+        }
+    }
+    if find("wrk").is_none() {
+        bail!("wrk, the load generator, is missing; to get it: apt-get install wrk");
+    }
+    cargo::ensure_wasm_target()?;
+    cargo::build_function("tidegate-demo-items", "items")?;
+    let binary = cargo::build_node(true)?;
+    let folder = root().join("target/bench");
+    fs::create_dir_all(&folder)?;
+
+    let mut rows = Vec::new();
+    let mut nginx_cpu_us = None;
+    if [
+        "bare",
+        "pipeline",
+        "function",
+        "step-call",
+        "fresh-instance",
+    ]
+    .iter()
+    .any(|case| options.wants(case))
+    {
+        let bed = Bed::start(&binary, &folder)?;
+        let measured = measure_loads(&bed, options)?;
+        nginx_cpu_us = measured
+            .get(NGINX)
+            .map(|samples| report::median(samples.iter().map(|sample| sample.cpu_us)));
+        rows.extend(report::rows(&measured, NGINX));
+    }
+    if options.wants("step-call") || options.wants("fresh-instance") {
+        rows.extend(
+            measure_steps(&binary, nginx_cpu_us)?
+                .into_iter()
+                .filter(|row| options.wants(&row.case)),
+        );
+    }
+    if options.wants("idle-rss") || options.wants("start") {
+        rows.extend(
+            measure_idle(&binary, options.rounds)?
+                .into_iter()
+                .filter(|row| options.wants(&row.case)),
+        );
+    }
+    let file = root().join("target/bench-gateway.json");
+    fs::write(&file, report::json(&rows))?;
+    println!("{}\nwritten to {}", report::table(&rows), file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The run that every ratio is against.
+const NGINX: &(&str, &str) = &("bare", "nginx");
+
+type Measured = BTreeMap<(&'static str, &'static str), Vec<Sample>>;
+
+/// Runs the load against every system in turn, round by round, so that a slow minute of the machine hits all alike.
+fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
+    let wanted = |load: &&Load| options.wants(load.case) || (load.case, load.system) == *NGINX;
+    let loads: Vec<&Load> = bed.loads.iter().filter(wanted).collect();
+    let bar = ProgressBar::new(u64::from(options.rounds) * loads.len() as u64);
+    let style = "{spinner} {msg:32} {bar:30} {pos}/{len} · {eta} left";
+    bar.set_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.enable_steady_tick(Duration::from_millis(120));
+    for load in &loads {
+        bar.set_message(format!("warming {} {}", load.case, load.system));
+        load.run(&bed.folder, 1, options.connections)?;
+    }
+    let mut measured = Measured::new();
+    for round in 1..=options.rounds {
+        for load in &loads {
+            bar.set_message(format!("round {round}: {} {}", load.case, load.system));
+            let sample = load.run(&bed.folder, options.seconds, options.connections)?;
+            if bar.is_hidden() {
+                eprintln!(
+                    "round {round}: {:9} {:16} {:8.0}/s {:6.1} µs",
+                    load.case, load.system, sample.requests_per_s, sample.cpu_us
+                );
+            }
+            measured
+                .entry((load.case, load.system))
+                .or_default()
+                .push(sample);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(measured)
+}
+
+/// What `tidegate bench-step` measures inside one process: a warm step call, and a fresh instance called once.
+fn measure_steps(binary: &std::path::Path, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
+    let mut command = systems::pinned(0, binary);
+    let output = command
+        .args(["bench-step", "--json"])
+        .current_dir(root())
+        .output()?;
+    if !output.status.success() {
+        bail!(
+            "`tidegate bench-step` ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    report::steps(&String::from_utf8_lossy(&output.stdout), nginx_cpu_us)
+}
+
+/// The node with the demo: its memory when nothing happens, and its start with everything compiled before.
+fn measure_idle(binary: &std::path::Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
+    let configuration = Configuration::read(&root().join("configs/demo/node.toml"))?;
+    let folder = root().join("target/bench/demo");
+    let mut starts = Vec::new();
+    let mut resident = Vec::new();
+    // One more: the first start compiles, and is not counted.
+    for round in 0..=rounds {
+        let (listener, admin) = node::free_addresses()?;
+        let file = configuration.moved(
+            &folder.join("node.toml"),
+            listener,
+            admin,
+            Some(&folder.join("data")),
+        )?;
+        let mut command = Command::new(binary);
+        command
+            .args(["serve", "--json"])
+            .arg(&file)
+            .current_dir(root());
+        let node = node::start(&mut command, Duration::from_secs(120), |_| {})?;
+        if round > 0 {
+            starts.push(node.start.as_micros() as f64);
+            // What a start leaves behind is given back within the first second or not at all.
+            std::thread::sleep(Duration::from_secs(1));
+            resident.push(process::resident_bytes(node.guard.id())? as f64);
+        }
+        node.guard
+            .stop(Duration::from_secs(35))
+            .context("after measuring the start")?;
+    }
+    Ok(vec![report::idle(&resident), report::start(&starts)])
+}

@@ -1,0 +1,244 @@
+//! From samples to rows, and from rows to the table and the JSON file.
+
+use std::fmt::Write;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::Measured;
+
+/// A line of the result; what a case does not have is `None`.
+#[derive(Debug, Default, PartialEq)]
+pub struct Row {
+    pub case: String,
+    pub system: String,
+    pub requests_per_s: Option<f64>,
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub p999_us: Option<f64>,
+    pub cpu_us_per_request: Option<f64>,
+    pub cpu_ratio_to_nginx: Option<f64>,
+    /// Only of the case `idle-rss`.
+    pub rss_bytes: Option<f64>,
+}
+
+/// The medians over the rounds. A ratio is taken within its round, where the machine was the same for both.
+pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Row> {
+    let base = measured.get(nginx);
+    let row = |((case, system), samples): (&(&str, &str), &Vec<super::Sample>)| Row {
+        case: (*case).into(),
+        system: (*system).into(),
+        requests_per_s: Some(median(samples.iter().map(|sample| sample.requests_per_s))),
+        p50_us: Some(median(samples.iter().map(|sample| sample.p50_us))),
+        p99_us: Some(median(samples.iter().map(|sample| sample.p99_us))),
+        p999_us: Some(median(samples.iter().map(|sample| sample.p999_us))),
+        cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
+        cpu_ratio_to_nginx: base.map(|base| {
+            median(
+                samples
+                    .iter()
+                    .zip(base)
+                    .map(|(sample, nginx)| sample.cpu_us / nginx.cpu_us),
+            )
+        }),
+        rss_bytes: None,
+    };
+    measured.iter().map(row).collect()
+}
+
+/// Rows from what `tidegate bench-step --json` prints: a list of objects with `case`, `calls_per_s`, `p50_us`, `p99_us`,
+/// `p999_us` and `cpu_us_per_call`.
+pub fn steps(output: &str, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
+    let list: Vec<Value> = serde_json::from_str(output)
+        .context("`tidegate bench-step --json` printed no JSON list")?;
+    let row = |step: &Value| {
+        let cpu_us = step["cpu_us_per_call"].as_f64();
+        Row {
+            case: step["case"].as_str().unwrap_or_default().into(),
+            system: "tidegate".into(),
+            requests_per_s: step["calls_per_s"].as_f64(),
+            p50_us: step["p50_us"].as_f64(),
+            p99_us: step["p99_us"].as_f64(),
+            p999_us: step["p999_us"].as_f64(),
+            cpu_us_per_request: cpu_us,
+            cpu_ratio_to_nginx: cpu_us.zip(nginx_cpu_us).map(|(step, nginx)| step / nginx),
+            rss_bytes: None,
+        }
+    };
+    Ok(list.iter().map(row).collect())
+}
+
+/// The memory of an idle node, in bytes.
+pub fn idle(resident: &[f64]) -> Row {
+    let row = Row {
+        case: "idle-rss".into(),
+        system: "tidegate".into(),
+        ..Row::default()
+    };
+    Row {
+        rss_bytes: Some(median(resident.iter().copied())),
+        ..row
+    }
+}
+
+/// The time from a node's start to its ready line, in microseconds; the slowest stands as the 99th percentile.
+pub fn start(starts: &[f64]) -> Row {
+    let row = Row {
+        case: "start".into(),
+        system: "tidegate".into(),
+        ..Row::default()
+    };
+    Row {
+        p50_us: Some(median(starts.iter().copied())),
+        p99_us: starts.iter().copied().reduce(f64::max),
+        ..row
+    }
+}
+
+/// The middle value, or the mean of both middle ones; 0 of nothing.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+pub fn json(rows: &[Row]) -> String {
+    let objects: Vec<Value> = rows.iter().map(object).collect();
+    let mut text = serde_json::to_string_pretty(&objects).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn object(row: &Row) -> Value {
+    let mut object = json!({
+        "case": row.case,
+        "system": row.system,
+        "requests_per_s": rounded(row.requests_per_s),
+        "p50_us": rounded(row.p50_us),
+        "p99_us": rounded(row.p99_us),
+        "p999_us": rounded(row.p999_us),
+        "cpu_us_per_request": rounded(row.cpu_us_per_request),
+        "cpu_ratio_to_nginx": rounded(row.cpu_ratio_to_nginx),
+    });
+    if let Some(bytes) = row.rss_bytes {
+        object["rss_bytes"] = json!(bytes as u64);
+    }
+    object
+}
+
+/// Three decimals are more than the measurement gives.
+fn rounded(value: Option<f64>) -> Option<f64> {
+    value.map(|value| (value * 1000.0).round() / 1000.0)
+}
+
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "\n{:<15} {:<17} {:>10} {:>9} {:>9} {:>9} {:>8} {:>8}\n",
+        "case", "system", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "× nginx"
+    );
+    for row in rows {
+        if let Some(bytes) = row.rss_bytes {
+            let _ = writeln!(
+                text,
+                "{:<15} {:<17} {:>6.1} MiB resident",
+                row.case,
+                row.system,
+                bytes / f64::from(1 << 20)
+            );
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "{:<15} {:<17} {:>10} {:>9} {:>9} {:>9} {:>8} {:>8}",
+            row.case,
+            row.system,
+            cell(row.requests_per_s, 0),
+            cell(row.p50_us, 1),
+            cell(row.p99_us, 1),
+            cell(row.p999_us, 1),
+            cell(row.cpu_us_per_request, 2),
+            cell(row.cpu_ratio_to_nginx, 3),
+        );
+    }
+    text
+}
+
+fn cell(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "–".into(), |value| format!("{value:.decimals$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sample;
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_middle_ones() {
+        let cases: [(&[f64], f64); 4] = [
+            (&[], 0.0),
+            (&[3.0], 3.0),
+            (&[9.0, 1.0, 2.0], 2.0),
+            (&[4.0, 1.0, 2.0, 9.0], 3.0),
+        ];
+        for (values, expected) in cases {
+            assert_eq!(median(values.iter().copied()), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_ratio_compares_runs_of_the_same_round() {
+        let sample = |cpu_us| Sample {
+            requests_per_s: 1.0,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            p999_us: 1.0,
+            cpu_us,
+        };
+        let measured = Measured::from([
+            (
+                ("bare", "nginx"),
+                vec![sample(10.0), sample(20.0), sample(30.0)],
+            ),
+            (
+                ("bare", "tidegate"),
+                vec![sample(11.0), sample(22.0), sample(33.0)],
+            ),
+        ]);
+        let rows = rows(&measured, &("bare", "nginx"));
+        assert_eq!(rows[1].cpu_ratio_to_nginx, Some(1.1));
+        let object = object(&rows[1]);
+        let fields: Vec<&str> = object
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let expected = [
+            "case",
+            "system",
+            "requests_per_s",
+            "p50_us",
+            "p99_us",
+            "p999_us",
+            "cpu_us_per_request",
+            "cpu_ratio_to_nginx",
+        ];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn what_bench_step_prints_becomes_rows() {
+        let output = r#"[{"case":"step-call","calls_per_s":1e6,"p50_us":2.0,"p99_us":3.0,"p999_us":4.0,"cpu_us_per_call":2.5}]"#;
+        let rows = steps(output, Some(25.0)).unwrap();
+        assert_eq!(
+            (rows[0].case.as_str(), rows[0].cpu_ratio_to_nginx),
+            ("step-call", Some(0.1))
+        );
+        assert!(steps("ready", None).is_err());
+    }
+}

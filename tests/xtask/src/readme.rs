@@ -1,0 +1,107 @@
+//! The commands of README.md, so that none of them grows stale.
+
+use std::collections::BTreeSet;
+
+/// The lines of the shell blocks of a Markdown text, continued lines joined, prompts and comments left out.
+pub fn commands(markdown: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    let (mut inside, mut continued) = (false, false);
+    for line in markdown.lines() {
+        let line = line.trim();
+        if let Some(language) = line.strip_prefix("```") {
+            inside = !inside && matches!(language.trim(), "sh" | "shell" | "bash" | "console");
+            continued = false;
+            continue;
+        }
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        if !inside || line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let text = line.strip_suffix('\\').unwrap_or(line).trim_end();
+        match commands.last_mut().filter(|_| continued) {
+            Some(command) => *command = format!("{command} {text}"),
+            None => commands.push(text.to_owned()),
+        }
+        continued = line.ends_with('\\');
+    }
+    commands
+}
+
+/// What a line of the README is proved by.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// `cargo verify` runs it by another step (the demo, the build, this very command).
+    Elsewhere,
+    /// To be run as it stands, with `tidegate` as the binary just built.
+    Run(Vec<String>),
+    /// Nothing shows that it works.
+    None(String),
+}
+
+/// Decides how `command` is proved. `aliases`: the cargo aliases of the project; `tried`: the lines that the demo prints and
+/// checks.
+pub fn proof(command: &str, aliases: &BTreeSet<String>, tried: &BTreeSet<String>) -> Proof {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    match words.as_slice() {
+        ["git", "clone", ..]
+        | ["cd", ..]
+        | ["rustup", ..]
+        | ["sudo", "apt-get", ..]
+        | ["apt-get", ..] => Proof::Elsewhere,
+        ["cargo", "build" | "test" | "install" | "run", ..] => Proof::Elsewhere,
+        ["cargo", alias, ..] if aliases.contains(*alias) => Proof::Elsewhere,
+        ["cargo", alias, ..] => Proof::None(format!("there is no cargo alias {alias}")),
+        ["curl", ..] if tried.contains(command) => Proof::Elsewhere,
+        ["curl", ..] => Proof::None("`cargo demo` prints no such line".into()),
+        ["tidegate", "check", ..] | ["tidegate", .., "--help"] => {
+            Proof::Run(words.iter().map(|word| (*word).to_owned()).collect())
+        }
+        ["tidegate", "serve", file, ..] => {
+            Proof::Run(["tidegate", "check", file].map(String::from).into())
+        }
+        _ => Proof::None("no step of `cargo verify` runs it".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_shell_blocks_count_and_continued_lines_are_one_command() {
+        let text = "a\n```sh\n# comment\ncargo demo\ncurl -i \\\n  http://x\n```\n```toml\n[node]\n```\n```console\n$ cargo verify\n```\n";
+        assert_eq!(
+            commands(text),
+            ["cargo demo", "curl -i http://x", "cargo verify"]
+        );
+    }
+
+    #[test]
+    fn a_line_that_nothing_runs_is_named() {
+        let aliases = BTreeSet::from(["demo".to_owned()]);
+        let tried = BTreeSet::from(["curl -i http://x".to_owned()]);
+        let cases = [
+            ("cargo demo --release", true),
+            ("cargo dmeo", false),
+            ("curl -i http://x", true),
+            ("curl -i http://y", false),
+            ("make", false),
+        ];
+        for (command, proved) in cases {
+            assert_eq!(
+                !matches!(proof(command, &aliases, &tried), Proof::None(_)),
+                proved,
+                "{command}"
+            );
+        }
+        let served = proof("tidegate serve configs/minimal.toml", &aliases, &tried);
+        assert_eq!(
+            served,
+            Proof::Run(
+                ["tidegate", "check", "configs/minimal.toml"]
+                    .map(String::from)
+                    .into()
+            )
+        );
+    }
+}

@@ -1,0 +1,524 @@
+//! `cargo verify`: everything that proves the project, in one order, with a table at the end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::node::Configuration;
+use crate::process::{find, root};
+use crate::readme::{self, Proof};
+use crate::{cargo, demo};
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Only the steps of these names.
+    pub only: Vec<String>,
+    /// Leaves out what takes long and seldom fails alone.
+    pub fast: bool,
+}
+
+/// Runs every step, also after one failed, and prints what became of each.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(name) = options
+        .only
+        .iter()
+        .find(|name| STEPS.iter().all(|step| step.name != name.as_str()))
+    {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        bail!("no step {name:?}; there are: {}", names.join(", "));
+    }
+    cargo::ensure_wasm_target()?;
+    let mut tests = Tests::default();
+    let mut rows = Vec::new();
+    for step in STEPS {
+        let wanted = if options.only.is_empty() {
+            !(options.fast && step.slow)
+        } else {
+            options.only.iter().any(|name| name == step.name)
+        };
+        if !wanted {
+            continue;
+        }
+        println!("\n━━ {} ━━ {}", step.name, step.says);
+        let started = Instant::now();
+        let outcome =
+            (step.run)(&mut tests).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        if let Outcome::Failed(reason) = &outcome {
+            println!("failed: {reason}");
+        }
+        rows.push(Row {
+            name: step.name,
+            took: started.elapsed(),
+            outcome,
+        });
+    }
+    print_table(&rows);
+    let failed = rows
+        .iter()
+        .any(|row| matches!(row.outcome, Outcome::Failed(_)));
+    // Continuous integration reads the last line.
+    println!("{tests}");
+    let code = if failed || tests.failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    };
+    Ok(code)
+}
+
+struct Step {
+    name: &'static str,
+    says: &'static str,
+    /// Left out by `--fast`.
+    slow: bool,
+    run: fn(&mut Tests) -> anyhow::Result<Outcome>,
+}
+
+/// In this order: what fails fast first, the tests last, so that their closing lines are at the end.
+const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        says: "the formatting of every crate",
+        slow: false,
+        run: fmt,
+    },
+    Step {
+        name: "clippy",
+        says: "lints of all targets, warnings are errors",
+        slow: false,
+        run: clippy,
+    },
+    Step {
+        name: "doc",
+        says: "the documentation builds without a warning",
+        slow: true,
+        run: doc,
+    },
+    Step {
+        name: "deny",
+        says: "licences, advisories and sources of the dependencies",
+        slow: false,
+        run: deny,
+    },
+    Step {
+        name: "check",
+        says: "`tidegate check` on every node configuration in configs/",
+        slow: false,
+        run: check_configs,
+    },
+    Step {
+        name: "readme",
+        says: "every command of README.md",
+        slow: false,
+        run: check_readme,
+    },
+    Step {
+        name: "demo",
+        says: "the lines that `cargo demo` prints",
+        slow: true,
+        run: check_demo,
+    },
+    Step {
+        name: "fuzz",
+        says: "the fuzz targets, for some seconds each",
+        slow: true,
+        run: fuzz,
+    },
+    Step {
+        name: "guests",
+        says: "the toolchains of the C and JavaScript fixtures",
+        slow: false,
+        run: guests,
+    },
+    Step {
+        name: "unit",
+        says: "tests beside the code",
+        slow: false,
+        run: unit,
+    },
+    Step {
+        name: "e2e",
+        says: "tests over real sockets",
+        slow: false,
+        run: e2e,
+    },
+];
+
+/// What became of a step.
+enum Outcome {
+    Passed(String),
+    Failed(String),
+    /// Holds what is missing and how to get it.
+    Skipped(String),
+}
+
+fn passed() -> anyhow::Result<Outcome> {
+    Ok(Outcome::Passed(String::new()))
+}
+
+fn fmt(_: &mut Tests) -> anyhow::Result<Outcome> {
+    succeed(cargo::command().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy(_: &mut Tests) -> anyhow::Result<Outcome> {
+    succeed(cargo::command().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn doc(_: &mut Tests) -> anyhow::Result<Outcome> {
+    succeed(
+        cargo::command()
+            .args(["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+fn deny(_: &mut Tests) -> anyhow::Result<Outcome> {
+    if find("cargo-deny").is_none() {
+        return Ok(Outcome::Skipped("cargo install --locked cargo-deny".into()));
+    }
+    succeed(cargo::command().args(["deny", "check"]))
+}
+
+fn check_configs(_: &mut Tests) -> anyhow::Result<Outcome> {
+    cargo::build_function("tidegate-demo-items", "items")?;
+    let binary = cargo::build_node(false)?;
+    let files = node_configurations(&root().join("configs"))?;
+    if files.is_empty() {
+        bail!("there is no node configuration in configs/");
+    }
+    let outcome = succeed(
+        Command::new(binary)
+            .arg("check")
+            .args(&files)
+            .current_dir(root()),
+    )?;
+    Ok(match outcome {
+        Outcome::Passed(_) => Outcome::Passed(format!("{} files", files.len())),
+        other => other,
+    })
+}
+
+fn check_readme(_: &mut Tests) -> anyhow::Result<Outcome> {
+    let text = fs::read_to_string(root().join("README.md")).context("cannot read README.md")?;
+    let settings: toml::Table = fs::read_to_string(root().join(".cargo/config.toml"))?.parse()?;
+    let aliases: BTreeSet<String> = settings
+        .get("alias")
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flat_map(toml::Table::keys)
+        .cloned()
+        .collect();
+    let configuration = Configuration::read(&root().join("configs/demo/node.toml"))?;
+    let attempts = demo::attempts(&configuration, configuration.addresses()?.0)?;
+    let tried = attempts.into_iter().map(|attempt| attempt.line).collect();
+    let commands = readme::commands(&text);
+    let mut wrong = Vec::new();
+    for command in &commands {
+        match readme::proof(command, &aliases, &tried) {
+            Proof::Elsewhere => {}
+            Proof::None(reason) => wrong.push(format!("`{command}`: {reason}")),
+            Proof::Run(words) => {
+                let mut words = words.into_iter();
+                words.next();
+                if !Command::new(cargo::build_node(false)?)
+                    .args(words)
+                    .current_dir(root())
+                    .status()?
+                    .success()
+                {
+                    wrong.push(format!("`{command}` failed"));
+                }
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    Ok(Outcome::Passed(format!("{} commands", commands.len())))
+}
+
+fn check_demo(_: &mut Tests) -> anyhow::Result<Outcome> {
+    if find("curl").is_none() {
+        return Ok(Outcome::Skipped("apt-get install curl".into()));
+    }
+    demo::run(demo::Options {
+        check: true,
+        ..demo::Options::default()
+    })?;
+    passed()
+}
+
+fn fuzz(_: &mut Tests) -> anyhow::Result<Outcome> {
+    let toolchains = Command::new("rustup").args(["toolchain", "list"]).output();
+    let nightly =
+        toolchains.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).contains("nightly"));
+    if !nightly {
+        return Ok(Outcome::Skipped(
+            "rustup toolchain install nightly; cargo install --locked cargo-fuzz".into(),
+        ));
+    }
+    if find("cargo-fuzz").is_none() {
+        return Ok(Outcome::Skipped("cargo install --locked cargo-fuzz".into()));
+    }
+    let targets = fuzz_targets(&root().join("tests/fuzz/targets"))?;
+    for target in &targets {
+        let mut command = Command::new("rustup");
+        command.args([
+            "run",
+            "nightly",
+            "cargo",
+            "fuzz",
+            "run",
+            "--fuzz-dir",
+            "tests/fuzz",
+            target,
+            "--",
+        ]);
+        command
+            .args(["-max_total_time=20", "-rss_limit_mb=2048"])
+            .current_dir(root());
+        if let failed @ Outcome::Failed(_) = succeed(&mut command)? {
+            return Ok(failed);
+        }
+    }
+    Ok(Outcome::Passed(format!("{} targets", targets.len())))
+}
+
+fn guests(tests: &mut Tests) -> anyhow::Result<Outcome> {
+    let missing: Vec<&Guest> = GUESTS.iter().filter(|guest| !(guest.there)()).collect();
+    tests.left_out = missing.iter().map(|guest| guest.tests).collect();
+    if missing.is_empty() {
+        return Ok(Outcome::Passed("C, JavaScript".into()));
+    }
+    Ok(Outcome::Skipped(
+        missing
+            .iter()
+            .map(|guest| guest.get)
+            .collect::<Vec<_>>()
+            .join("; "),
+    ))
+}
+
+/// A language whose toolchain a machine may lack.
+struct Guest {
+    /// How the names of its tests begin, in tests/it.
+    tests: &'static str,
+    get: &'static str,
+    there: fn() -> bool,
+}
+
+const GUESTS: [Guest; 2] = [
+    Guest {
+        tests: "guests::c_",
+        get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32",
+        there: || {
+            find("clang").is_some()
+                && find("wasm-ld").is_some()
+                && Path::new("/usr/include/wasm32-wasi").is_dir()
+        },
+    },
+    Guest {
+        tests: "guests::javascript_",
+        get: "Node.js with npm, from https://nodejs.org or your distribution",
+        there: || find("npm").is_some(),
+    },
+];
+
+fn unit(tests: &mut Tests) -> anyhow::Result<Outcome> {
+    // Two runs: the host's crates build with the features that the node has, so that wasmtime is compiled once.
+    let host = tests.run(cargo::command().args(["test", "--no-fail-fast"]))?;
+    let mut others = cargo::command();
+    others.args([
+        "test",
+        "--no-fail-fast",
+        "--workspace",
+        "--exclude",
+        "tidegate-tests",
+    ]);
+    others.args(HOST.iter().flat_map(|package| ["--exclude", package]));
+    let others = tests.run(&mut others)?;
+    Ok(if host && others {
+        Outcome::Passed(String::new())
+    } else {
+        Outcome::Failed("see the output above".into())
+    })
+}
+
+const HOST: [&str; 3] = ["tidegate-model", "tidegate-sandbox", "tidegate"];
+
+fn e2e(tests: &mut Tests) -> anyhow::Result<Outcome> {
+    cargo::build_function("tidegate-demo-items", "items")?;
+    let binary = cargo::build_node(false)?;
+    let mut command = cargo::command();
+    command
+        .args(["test", "--no-fail-fast", "--package", "tidegate-tests"])
+        .env("TIDEGATE_BINARY", binary);
+    let skips: Vec<String> = tests
+        .left_out
+        .iter()
+        .flat_map(|prefix| ["--skip".to_owned(), (*prefix).to_owned()])
+        .collect();
+    if !skips.is_empty() {
+        command.arg("--").args(skips);
+    }
+    Ok(if tests.run(&mut command)? {
+        Outcome::Passed(String::new())
+    } else {
+        Outcome::Failed("see the output above".into())
+    })
+}
+
+/// The test runner's own figures, summed over all runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tests {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    /// How the names of those tests begin whose toolchain is missing.
+    left_out: Vec<&'static str>,
+}
+
+impl Tests {
+    /// Runs `cargo test`, shows its output as it comes, and adds its figures. Gives whether it succeeded.
+    fn run(&mut self, command: &mut Command) -> anyhow::Result<bool> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start cargo")?;
+        for line in BufReader::new(child.stdout.take().context("no standard output")?).lines() {
+            let line = line?;
+            writeln!(std::io::stdout(), "{line}")?;
+            self.add(&line);
+        }
+        Ok(child.wait()?.success())
+    }
+
+    fn add(&mut self, line: &str) {
+        let Some(summary) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        for figure in summary.split(['.', ';']) {
+            match figure.trim().split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                Some((number, "ignored" | "filtered out")) => {
+                    self.skipped += number.parse().unwrap_or(0)
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Tests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
+    }
+}
+
+struct Row {
+    name: &'static str,
+    took: Duration,
+    outcome: Outcome,
+}
+
+fn print_table(rows: &[Row]) {
+    println!("\n{:<8} {:<8} {:>8}  note", "step", "outcome", "seconds");
+    for row in rows {
+        let (outcome, note) = match &row.outcome {
+            Outcome::Passed(note) => ("passed", note.clone()),
+            Outcome::Failed(reason) => (
+                "FAILED",
+                reason.lines().next().unwrap_or_default().to_owned(),
+            ),
+            Outcome::Skipped(get) => ("skipped", format!("missing; to get it: {get}")),
+        };
+        println!(
+            "{:<8} {:<8} {:>8.1}  {note}",
+            row.name,
+            outcome,
+            row.took.as_secs_f64()
+        );
+    }
+    println!();
+}
+
+fn succeed(command: &mut Command) -> anyhow::Result<Outcome> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if status.success() {
+        passed()
+    } else {
+        Ok(Outcome::Failed(format!("{command:?} ended with {status}")))
+    }
+}
+
+/// The node configurations below `folder`: TOML files that are no Cargo manifests.
+fn node_configurations(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(node_configurations(&path)?);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+            && !path.ends_with("Cargo.toml")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn fuzz_targets(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let files =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut names: Vec<String> = files
+        .flatten()
+        .filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runners_closing_lines_are_summed() {
+        let mut tests = Tests::default();
+        tests.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s");
+        tests.add("test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s");
+        tests.add("test some::test ... ok");
+        assert_eq!(tests.to_string(), "15 passed, 4 failed, 3 skipped");
+    }
+
+    #[test]
+    fn every_step_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+    }
+}
