@@ -22,7 +22,9 @@ impl Plugin for ApiKey {
             (Some(header), None) => Reading::Header(header.field_name()?),
             (None, Some(source)) => source.expression()?,
             (Some(_), Some(source)) => {
-                return Err(source.error("stands beside header; one of the two says where the key is"));
+                return Err(
+                    source.error("stands beside header; one of the two says where the key is")
+                );
             }
         };
         Ok(Setup::new(Self).reads([key]))
@@ -78,7 +80,10 @@ mod tests {
         let cases = [
             (r#"{"header": "a b"}"#, "/header: "),
             (r#"{"identitySource": "x"}"#, "/identitySource: "),
-            (r#"{"header": "a", "identitySource": "$request.path"}"#, "/identitySource: "),
+            (
+                r#"{"header": "a", "identitySource": "$request.path"}"#,
+                "/identitySource: ",
+            ),
             (r#"{"head": "a"}"#, "/head: unknown key"),
         ];
         for (text, start) in cases {

@@ -14,7 +14,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::types::{Reading, Template};
+use crate::types::{Part, Reading, Template};
+use crate::{Reads, Text, field};
 
 /// A binding's configuration as the host handed it over.
 #[derive(Debug)]
@@ -117,6 +118,20 @@ impl Fields {
         })
     }
 
+    /// All members that are left, with their keys as names of header fields in lower case.
+    ///
+    /// # Errors
+    ///
+    /// A key is no name that a plugin may give a field ([`field::own_name`]).
+    pub fn header_fields(self) -> Result<Vec<(String, Field)>, ConfigurationError> {
+        self.rest()
+            .map(|(key, field)| match field::own_name(&key) {
+                Ok(name) => Ok((name, field)),
+                Err(reason) => Err(field.error(reason)),
+            })
+            .collect()
+    }
+
     /// An error about the object itself.
     pub fn error(&self, reason: impl Into<String>) -> ConfigurationError {
         ConfigurationError {
@@ -215,13 +230,47 @@ impl Field {
         self.parse(crate::parse_template)
     }
 
-    /// The name of a header field, in lower case.
+    /// A template for the value of a header field.
+    ///
+    /// # Errors
+    ///
+    /// As [`template`](Self::template), or its text is unfit for a field value ([`field::check_value`]).
+    pub fn header_template(&self) -> Result<Template, ConfigurationError> {
+        let template = self.template()?;
+        for part in &template {
+            if let Part::Literal(text) = part {
+                field::check_value(text).map_err(|reason| self.error(reason))?;
+            }
+        }
+        Ok(template)
+    }
+
+    /// As [`template`](Self::template), to be rendered by the plugin itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Text::parse`].
+    pub fn text(&self, reads: &mut Reads) -> Result<Text, ConfigurationError> {
+        self.parse(|text| Text::parse(text, reads))
+    }
+
+    /// As [`header_template`](Self::header_template), to be rendered by the plugin itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`header_template`](Self::header_template) and [`Text::parse`].
+    pub fn header_text(&self, reads: &mut Reads) -> Result<Text, ConfigurationError> {
+        self.header_template()?;
+        self.text(reads)
+    }
+
+    /// The name of a header field that is read, in lower case.
     ///
     /// # Errors
     ///
     /// It is no token (RFC 9110 section 5.6.2).
     pub fn field_name(&self) -> Result<String, ConfigurationError> {
-        self.parse(crate::expression::field_name)
+        self.parse(field::name)
     }
 
     /// A number.

@@ -1,3 +1,4 @@
+use crate::field;
 use crate::types::Reading;
 
 /// Reads an expression as API Gateway writes it: `$request.header.NAME`, `$request.querystring.NAME`,
@@ -27,7 +28,7 @@ pub fn parse_reading(name: &str) -> Result<Reading, String> {
         _ => {}
     }
     if let Some(name) = name.strip_prefix("request.header.") {
-        return field_name(name).map(Reading::Header);
+        return field::name(name).map(Reading::Header);
     }
     let (make, name): (fn(String) -> Reading, &str) =
         if let Some(name) = name.strip_prefix("request.querystring.") {
@@ -47,19 +48,6 @@ pub fn parse_reading(name: &str) -> Result<Reading, String> {
         return Err("a variable's name is missing after the last dot".into());
     }
     Ok(make(name.to_string()))
-}
-
-/// A field name in lower case, as the host keeps them.
-///
-/// # Errors
-///
-/// The name is no token (RFC 9110 section 5.6.2).
-pub(crate) fn field_name(name: &str) -> Result<String, String> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(format!("\"{name}\" is no name of a header field"));
-    }
-    Ok(name.to_ascii_lowercase())
 }
 
 const VARIABLES: &str = "$request.header.NAME, $request.querystring.NAME, $request.path.NAME, $request.path, \

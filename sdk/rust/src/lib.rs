@@ -49,11 +49,14 @@ mod export;
 mod expression;
 mod given;
 mod plugin;
+mod rule;
 mod template;
 
 #[doc(hidden)]
 pub mod bindings;
 pub mod configuration;
+pub mod escape;
+pub mod field;
 
 pub use bindings::imports::tidegate::gateway::{
     api_keys, crypto, http_client, jwks, log, log_output, metrics, rate_limit, request,
@@ -75,6 +78,7 @@ pub use plugin::{
     Authorizer, Integration, LogSink, Plugin, RequestTransform, ResponseTransform, Setup, Throttle,
     Validator,
 };
+pub use rule::render;
 pub use serde_json as json;
 pub use template::{Text, parse_template};
 pub use types::{
