@@ -8,8 +8,11 @@
 //! [`deployment::Snapshot`]), then [`deployment::Snapshot::locate`] and [`deployment::Routes::select`], which a request meets.
 
 pub mod balance;
+pub mod bucket;
 pub mod config;
 pub mod deployment;
+pub mod document;
+pub mod headers;
 pub mod problem;
 pub mod retry;
 pub mod uri;

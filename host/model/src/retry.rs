@@ -9,17 +9,16 @@ use http::Method;
 pub enum Progress {
     /// No byte of the request was written: no connection, or one that was closed before.
     NotSent,
-    /// Some of it was written and nothing of a response came.
-    Sent {
-        /// The connection had carried requests before, so its server may have closed it for idleness just then.
-        reused: bool,
-    },
+    /// Some of it was written, or may have been, and nothing of a response came.
+    Sent,
 }
 
 /// One failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
     pub progress: Progress,
+    /// The connection had carried requests before, so its server may have closed it for idleness just then.
+    pub reused: bool,
     /// Whether another attempt could end otherwise: a refused connection may, a timeout of the response has used up the
     /// time there was.
     pub retryable: bool,
@@ -51,13 +50,16 @@ pub fn decide(failure: Failure, retries_max: u32) -> Verdict {
     if !failure.replayable || !failure.retryable {
         return Verdict::GiveUp;
     }
-    match failure.progress {
-        Progress::Sent { .. } if !failure.idempotent => Verdict::GiveUp,
-        Progress::Sent { reused: true } if !failure.renewed => Verdict::Renew,
-        Progress::Sent { .. } | Progress::NotSent if failure.retried < retries_max => {
-            Verdict::Retry
-        }
-        Progress::Sent { .. } | Progress::NotSent => Verdict::GiveUp,
+    if failure.progress == Progress::Sent && !failure.idempotent {
+        return Verdict::GiveUp;
+    }
+    if failure.reused && !failure.renewed {
+        return Verdict::Renew;
+    }
+    if failure.retried < retries_max {
+        Verdict::Retry
+    } else {
+        Verdict::GiveUp
     }
 }
 
@@ -114,6 +116,7 @@ mod tests {
 
     const FAILURE: Failure = Failure {
         progress: Progress::NotSent,
+        reused: false,
         retryable: true,
         replayable: true,
         idempotent: true,
@@ -123,8 +126,14 @@ mod tests {
 
     #[test]
     fn a_request_is_sent_again_only_where_it_is_safe() {
-        let fresh = Progress::Sent { reused: false };
-        let reused = Progress::Sent { reused: true };
+        let sent = Failure {
+            progress: Progress::Sent,
+            ..FAILURE
+        };
+        let stale = Failure {
+            reused: true,
+            ..sent
+        };
         let cases = [
             ("a refused connection", FAILURE, 1, Verdict::Retry),
             ("no retries allowed", FAILURE, 0, Verdict::GiveUp),
@@ -164,30 +173,22 @@ mod tests {
                 9,
                 Verdict::GiveUp,
             ),
-            (
-                "sent, idempotent",
-                Failure {
-                    progress: fresh,
-                    ..FAILURE
-                },
-                1,
-                Verdict::Retry,
-            ),
+            ("sent, idempotent", sent, 1, Verdict::Retry),
             (
                 "sent, not idempotent",
                 Failure {
-                    progress: fresh,
                     idempotent: false,
-                    ..FAILURE
+                    ..sent
                 },
                 9,
                 Verdict::GiveUp,
             ),
+            ("a stale connection costs nothing", stale, 0, Verdict::Renew),
             (
-                "a stale connection costs nothing",
+                "nor before it was written to",
                 Failure {
-                    progress: reused,
-                    ..FAILURE
+                    progress: Progress::NotSent,
+                    ..stale
                 },
                 0,
                 Verdict::Renew,
@@ -195,9 +196,8 @@ mod tests {
             (
                 "but only once",
                 Failure {
-                    progress: reused,
                     renewed: true,
-                    ..FAILURE
+                    ..stale
                 },
                 0,
                 Verdict::GiveUp,
@@ -205,9 +205,8 @@ mod tests {
             (
                 "then it counts",
                 Failure {
-                    progress: reused,
                     renewed: true,
-                    ..FAILURE
+                    ..stale
                 },
                 1,
                 Verdict::Retry,
@@ -215,9 +214,8 @@ mod tests {
             (
                 "stale, not idempotent",
                 Failure {
-                    progress: reused,
                     idempotent: false,
-                    ..FAILURE
+                    ..stale
                 },
                 9,
                 Verdict::GiveUp,

@@ -143,12 +143,10 @@ impl Target {
             return Err(wrong("has no host"));
         }
         let default_port = if scheme == Scheme::Https { 443 } else { 80 };
-        let port = match authority.port() {
-            Some(port) => port
-                .as_str()
-                .parse()
-                .map_err(|_| wrong("has no valid port"))?,
-            None => default_port,
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => default_port,
+            None => return Err(wrong("has no valid port")),
         };
         Ok(Self {
             scheme,
