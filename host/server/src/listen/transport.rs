@@ -1,0 +1,219 @@
+//! The bytes of a viewer's connection, with what its supervisor must know noted on the way.
+//!
+//! Three things are done here, since only here they can be: bytes that were read to tell HTTP/2 from HTTP/1.1 are handed
+//! out again; reading and writing leave a mark in the [`Activity`]; and the bare response that hyper gives to a request
+//! that it cannot read is exchanged for one in the gateway's shape.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+
+use super::supervise::Activity;
+use crate::stream::Stream;
+
+/// Makes the whole response to a request that could not be read, with the `Date` field line that is given.
+pub(super) type Refuse = dyn Fn(StatusCode, &str) -> Bytes;
+
+pub(super) struct Transport {
+    io: TokioIo<Stream>,
+    /// Read, but not handed out yet.
+    prefix: Bytes,
+    activity: Rc<Activity>,
+    refuse: Option<Rc<Refuse>>,
+    /// Ours, on its way out in place of hyper's; `reported` is the length of the latter.
+    refusal: Option<Refusal>,
+}
+
+struct Refusal {
+    bytes: Bytes,
+    reported: usize,
+}
+
+impl Transport {
+    pub(super) fn new(
+        stream: Stream,
+        prefix: Bytes,
+        activity: Rc<Activity>,
+        refuse: Option<Rc<Refuse>>,
+    ) -> Self {
+        Self {
+            io: TokioIo::new(stream),
+            prefix,
+            activity,
+            refuse,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn into_inner(self) -> Stream {
+        self.io.into_inner()
+    }
+
+    fn write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(refusal) = &mut self.refusal else {
+            return Poll::Ready(Ok(0));
+        };
+        while refusal.bytes.has_remaining() {
+            match Pin::new(&mut self.io).poll_write(cx, &refusal.bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => refusal.bytes.advance(written),
+                other => return other,
+            }
+        }
+        let reported = refusal.reported;
+        self.refusal = None;
+        Poll::Ready(Ok(reported))
+    }
+
+    /// hyper answers what it cannot parse by itself, with a response that has no content. Outside a request, nothing but
+    /// that starts like this and has no field of ours.
+    fn refusal_for(&self, buf: &[u8]) -> Option<Refusal> {
+        let refuse = self.refuse.as_ref()?;
+        if !self.activity.reads_head() {
+            return None;
+        }
+        let (status, date) = own_refusal(buf)?;
+        Some(Refusal {
+            bytes: refuse(status, date),
+            reported: buf.len(),
+        })
+    }
+}
+
+/// The status of a whole error response that has none but hyper's own fields, and its `Date` line.
+fn own_refusal(buf: &[u8]) -> Option<(StatusCode, &str)> {
+    let text = std::str::from_utf8(buf).ok()?;
+    let head = text
+        .strip_prefix("HTTP/1.1 ")
+        .or_else(|| text.strip_prefix("HTTP/1.0 "))?
+        .strip_suffix("\r\n\r\n")?;
+    let (status, fields) = head.split_once("\r\n")?;
+    let mut date = "";
+    for field in fields.split("\r\n") {
+        match field.split_once(": ")? {
+            ("connection", _) | ("content-length", "0") => {}
+            ("date", _) => date = field,
+            _ => return None,
+        }
+    }
+    let status = match status.get(..3)? {
+        "400" => StatusCode::BAD_REQUEST,
+        "414" => StatusCode::URI_TOO_LONG,
+        "431" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        _ => return None,
+    };
+    Some((status, date))
+}
+
+impl Read for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.prefix.has_remaining() {
+            let len = this.prefix.len().min(buf.remaining());
+            buf.put_slice(&this.prefix[..len]);
+            this.prefix.advance(len);
+            this.activity.read();
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        if polled.is_ready() {
+            this.activity.read();
+        }
+        polled
+    }
+}
+
+impl Write for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.refusal.is_none() {
+            this.refusal = this.refusal_for(buf);
+        }
+        let polled = match this.refusal {
+            Some(_) => this.write_refusal(cx),
+            None => Pin::new(&mut this.io).poll_write(cx, buf),
+        };
+        this.activity.wrote(polled.is_ready());
+        polled
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // hyper's own refusal has no body, and so comes in one piece.
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.activity.wrote(polled.is_ready());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_response_without_fields_of_ours_is_taken_for_hypers() {
+        let own =
+            "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        let cases = [
+            (own, Some(400)),
+            (
+                "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+                Some(431),
+            ),
+            (
+                "HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\n\r\n",
+                Some(414),
+            ),
+            (
+                "HTTP/1.1 400 Bad Request\r\nx-amzn-requestid: 1\r\ncontent-length: 0\r\n\r\n",
+                None,
+            ),
+            (
+                "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nhi",
+                None,
+            ),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                own_refusal(text.as_bytes()).map(|(status, _)| status.as_u16()),
+                expected,
+                "{text:?}"
+            );
+        }
+    }
+}
