@@ -1,0 +1,107 @@
+//! The node's end: told by SIGTERM, it finishes what it began.
+
+use bytes::Bytes;
+use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, until};
+
+async fn node(origin: &TestOrigin, toml: &str) -> TestNode {
+    let api = Api::new()
+        .route("GET /hello", Operation::mock("hello"))
+        .route("GET /forward", Operation::proxy("http://origin/"));
+    TestNode::with(toml)
+        .api(&api)
+        .upstream("origin", origin.address())
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn sigterm_under_load_loses_no_request() {
+    let origin = TestOrigin::saying("hello").await;
+    let mut node = node(&origin, "").await;
+    let load = Load::start(&node, "/test/forward", 16);
+    load.more(200).await;
+    node.terminate();
+    let tally = load.finish().await;
+    tally.assert_only(200);
+    assert!(
+        tally.reconnects <= 16,
+        "each connection is closed once: {tally:?}"
+    );
+    assert!(node.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_the_node_ends() {
+    let origin = TestOrigin::saying("hello").await;
+    let mut node = node(&origin, "").await;
+    origin.hold();
+    let mut waiting = Vec::new();
+    for mut connection in [node.connect().await, node.connect_h2().await] {
+        let request = node
+            .build("GET", "/test/forward")
+            .body(Bytes::new())
+            .unwrap();
+        waiting.push(tokio::spawn(async move { connection.ask(request).await }));
+    }
+    until("both requests arrive", async || {
+        (origin.requests() == 2).then_some(())
+    })
+    .await;
+    node.terminate();
+    let address = node.address();
+    until("the listener closes", async || {
+        tokio::net::TcpStream::connect(address)
+            .await
+            .is_err()
+            .then_some(())
+    })
+    .await;
+    assert!(waiting.iter().all(|request| !request.is_finished()));
+    origin.release();
+    for request in waiting {
+        let reply = request.await.unwrap().expect("answered");
+        assert_eq!(
+            (reply.status.as_u16(), reply.text().as_str()),
+            (200, "hello")
+        );
+    }
+    assert!(node.ended().await.success());
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_the_node_up() {
+    let origin = TestOrigin::saying("hello").await;
+    let mut node = node(&origin, "").await;
+    let mut idle = [node.connect().await, node.connect_h2().await];
+    for connection in &mut idle {
+        let request = node.build("GET", "/test/hello").body(Bytes::new()).unwrap();
+        connection.ask(request).await.unwrap().assert_status(200);
+    }
+    let began = std::time::Instant::now();
+    node.terminate();
+    assert!(node.ended().await.success());
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "it waited for idle connections"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_off_at_the_deadline() {
+    let origin = TestOrigin::saying("hello").await;
+    let mut node = node(&origin, "[timeouts]\ndrain = '500ms'").await;
+    origin.hold();
+    let mut connection = node.connect().await;
+    let request = node
+        .build("GET", "/test/forward")
+        .body(Bytes::new())
+        .unwrap();
+    let waiting = tokio::spawn(async move { connection.ask(request).await });
+    until("the request arrives", async || {
+        (origin.requests() == 1).then_some(())
+    })
+    .await;
+    node.terminate();
+    node.ended().await;
+    assert!(waiting.await.unwrap().is_err());
+}

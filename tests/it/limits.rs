@@ -1,0 +1,264 @@
+//! What strangers send: too much, too slowly, or no HTTP at all. Each is answered, and the others are served meanwhile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
+use tidegate_tests::{Api, Load, Operation, PATIENCE, TestNode, TestOrigin, read_until_closed};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+fn api() -> Api {
+    Api::new()
+        .route("GET /hello", Operation::mock("hello"))
+        .route("POST /forward", Operation::proxy("http://origin/"))
+}
+
+async fn node_with(toml: &str) -> (TestNode, TestOrigin) {
+    let origin = TestOrigin::echo().await;
+    let node = TestNode::with(toml)
+        .api(&api())
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    (node, origin)
+}
+
+#[tokio::test]
+async fn malformed_requests_are_answered_with_400_and_disturb_nobody() {
+    let (node, origin) = node_with("").await;
+    let load = Load::start(&node, "/test/hello", 4);
+    let cases: &[(&str, &str)] = &[
+        ("no request line", "hello\r\n\r\n"),
+        (
+            "an unknown version",
+            "GET /test/hello HTTP/9.9\r\nhost: a\r\n\r\n",
+        ),
+        ("no host", "GET /test/hello HTTP/1.1\r\n\r\n"),
+        (
+            "two hosts",
+            "GET /test/hello HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        ),
+        (
+            "a space before the colon",
+            "GET /test/hello HTTP/1.1\r\nhost: a\r\nx-a : b\r\n\r\n",
+        ),
+        (
+            "a control character in a value",
+            "GET /test/hello HTTP/1.1\r\nhost: a\r\nx-a: b\x01c\r\n\r\n",
+        ),
+        (
+            "two lengths",
+            "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        ),
+        (
+            "no number as the length",
+            "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
+        ),
+        (
+            "a signed length",
+            "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\na",
+        ),
+        (
+            "an unknown transfer coding",
+            "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n",
+        ),
+        (
+            "chunked not last",
+            "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        ),
+    ];
+    for (what, bytes) in cases {
+        let mut stream = node.raw().await;
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let _ = stream.shutdown().await;
+        let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+            .await
+            .expect(what);
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "),
+            "{what}: {answer:?}"
+        );
+        assert!(
+            answer.contains("\r\n\r\n{\"message\":"),
+            "{what}: {answer:?}"
+        );
+        assert!(
+            answer.to_lowercase().contains("\r\nx-amzn-requestid: "),
+            "{what}: {answer:?}"
+        );
+    }
+    assert_eq!(origin.requests(), 0, "none of them is forwarded");
+    load.more(10).await;
+    load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn a_broken_chunk_ends_the_request_and_nothing_else() {
+    let (node, _origin) = node_with("").await;
+    for chunk in ["xyz\r\n", "ffffffffffffffffff\r\na\r\n", "5\r\nab"] {
+        let mut stream = node.raw().await;
+        let head = "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(chunk.as_bytes()).await.unwrap();
+        let _ = stream.shutdown().await;
+        let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+            .await
+            .expect("closed");
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{chunk:?}: {answer:?}");
+        node.get("/test/hello").await.assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn a_length_beside_chunks_never_reaches_the_origin_as_two_requests() {
+    let (node, origin) = node_with("").await;
+    let mut stream = node.raw().await;
+    let smuggled = "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n\
+                    0\r\n\r\nGET /_aws/execute-api/api/test/hello HTTP/1.1\r\nhost: a\r\n\r\n";
+    stream.write_all(smuggled.as_bytes()).await.unwrap();
+    let _ = stream.shutdown().await;
+    let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+        .await
+        .expect("closed");
+    // RFC 9112 section 6.3: an error, or chunked wins and the connection ends behind it.
+    assert!(answer.matches("HTTP/1.1 200").count() <= 1, "{answer}");
+    assert!(origin.requests() <= 1);
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_answered_with_431() {
+    let (node, origin) = node_with("[limits]\nhead = '8KiB'\nheaders = 40").await;
+    let large = node
+        .build("GET", "/test/hello")
+        .header("x-large", "a".repeat(9 << 10));
+    let many = (0..41).fold(node.build("GET", "/test/hello"), |request, n| {
+        request.header(format!("x-{n}"), "a")
+    });
+    for request in [large, many] {
+        let reply = node.ask(request).await;
+        reply.assert_status(431);
+        assert!(reply.json()["message"].is_string(), "{}", reply.text());
+        assert!(!reply.header("x-amzn-requestid").is_empty());
+    }
+    let fits = node
+        .build("GET", "/test/hello")
+        .header("x-large", "a".repeat(6 << 10));
+    node.ask(fits).await.assert_status(200);
+    assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_refused_on_http2_as_well() {
+    let (node, _origin) = node_with("[limits]\nhead = '8KiB'\nheaders = 40").await;
+    let mut connection = node.connect_h2().await;
+    let request = node
+        .build("GET", "/test/hello")
+        .header("x-large", "a".repeat(9 << 10))
+        .body(Bytes::new())
+        .unwrap();
+    match connection.ask(request).await {
+        Ok(reply) => assert_eq!(reply.status, 431),
+        // RFC 9113 section 10.5.1 leaves it to the server: a stream error will do.
+        Err(error) => assert!(!error.is_timeout(), "{error:?}"),
+    }
+    let request = node.build("GET", "/test/hello").body(Bytes::new()).unwrap();
+    node.connect_h2()
+        .await
+        .ask(request)
+        .await
+        .unwrap()
+        .assert_status(200);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_with_413() {
+    let (node, _origin) = node_with("[limits]\nbody = '64KiB'").await;
+    let said = node.post("/test/forward", vec![b'a'; 65 << 10]).await;
+    said.assert_error(413, "Request Too Long");
+
+    // Without a length, so that the node finds out on the way.
+    let (mut pieces, body) = Channel::<Bytes, std::io::Error>::new(1);
+    tokio::spawn(async move {
+        for _ in 0..128 {
+            if pieces
+                .send_data(Bytes::from(vec![b'a'; 1024]))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    let request = node
+        .build("POST", "/test/forward")
+        .body(body.boxed())
+        .unwrap();
+    let response = node.connect().await.send(request).await.unwrap();
+    assert_eq!(response.status(), 413);
+    node.post("/test/forward", vec![b'a'; 63 << 10])
+        .await
+        .assert_status(200);
+}
+
+#[tokio::test]
+async fn a_viewer_that_sends_its_headers_too_slowly_is_cut_off() {
+    let (node, _origin) = node_with("[timeouts]\nheader = '300ms'\nkeep-alive = '300ms'").await;
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut stream = node.raw().await;
+        stream
+            .write_all(b"GET /test/hello HTTP/1.1\r\nhost: ")
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    let load = Load::start(&node, "/test/hello", 4);
+    load.more(20).await;
+    for mut stream in slow {
+        let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+            .await
+            .expect("cut off");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+            "{answer:?}"
+        );
+    }
+    load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn a_viewer_that_stops_in_the_middle_of_a_body_is_cut_off() {
+    let (node, _origin) = node_with("[timeouts]\nbody = '300ms'").await;
+    let mut stream = node.raw().await;
+    let head = "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+        .await
+        .expect("cut off");
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+        "{answer:?}"
+    );
+    node.get("/test/hello").await.assert_status(200);
+}
+
+#[tokio::test]
+async fn a_connection_that_idles_too_long_is_closed() {
+    let (node, _origin) = node_with("[timeouts]\nkeep-alive = '200ms'").await;
+    let mut stream = node.raw().await;
+    stream
+        .write_all(b"GET /_aws/execute-api/api/test/hello HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let began = std::time::Instant::now();
+    let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+        .await
+        .expect("closed");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        began.elapsed() >= Duration::from_millis(150),
+        "closed at once"
+    );
+}

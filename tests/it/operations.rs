@@ -1,0 +1,216 @@
+//! What an operator sees: health, metrics, logs, and the words of `tidegate check`.
+
+use std::fs;
+
+use bytes::Bytes;
+use http::Request;
+use serde_json::{Value, json};
+use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, until};
+
+fn api() -> Api {
+    Api::new()
+        .route("GET /a", Operation::mock("hello"))
+        .route("GET /items/{id}", Operation::proxy("http://origin/"))
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_told_on_the_admin_address_only() {
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello")))
+        .start()
+        .await;
+    node.admin("/healthz").await.assert_status(200);
+    node.admin("/readyz").await.assert_status(200);
+    node.admin("/nothing").await.assert_status(404);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let request = Request::builder()
+            .uri(path)
+            .header("host", "localhost")
+            .body(Bytes::new())
+            .unwrap();
+        let reply = node.connect().await.ask(request).await.unwrap();
+        assert!(reply.status.is_client_error(), "{path}: {}", reply.status);
+    }
+}
+
+#[tokio::test]
+async fn metrics_count_requests_latencies_and_plugin_calls() {
+    let origin = TestOrigin::saying("hello").await;
+    let node = TestNode::with("")
+        .api(&api())
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    for _ in 0..3 {
+        node.get("/test/a").await.assert_status(200);
+        node.get("/test/items/7").await.assert_status(200);
+    }
+    node.get("/test/unknown").await.assert_status(403);
+    let counted = |status: &'static str, count: f64| {
+        move |metrics: &tidegate_tests::Metrics| {
+            metrics.sum("tidegate_requests_total", &[("status", status)]) == count
+        }
+    };
+    node.until("six requests are counted", counted("200", 6.0))
+        .await;
+    node.until("one refusal is counted", counted("403", 1.0))
+        .await;
+    let metrics = node.metrics().await;
+    assert_eq!(
+        metrics.sum("tidegate_request_duration_seconds_count", &[]),
+        7.0,
+        "{}",
+        metrics.text()
+    );
+    for name in ["tidegate_plugin_calls_total", "tidegate_plugin_instances"] {
+        assert!(metrics.has(name), "no {name}:\n{}", metrics.text());
+    }
+    for line in metrics
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
+        assert!(
+            !line.contains("/items/7"),
+            "a label for each path has no bound: {line}"
+        );
+    }
+    assert!(metrics.text().contains("# HELP tidegate_requests_total"));
+}
+
+#[tokio::test]
+async fn each_request_leaves_one_line_in_the_access_log() {
+    let stages = "[api.stage.test]\naccess-log = { output = { file = 'access.log' }, \
+                  format = '$context.requestId $context.httpMethod $context.resourcePath $context.status $context.responseLength $context.nothing' }";
+    let node = TestNode::with("")
+        .api_with("api", &mock_only().text(), stages)
+        .start()
+        .await;
+    let id = node
+        .get("/test/a")
+        .await
+        .header("x-amzn-requestid")
+        .to_owned();
+    let refused = node
+        .get("/test/unknown")
+        .await
+        .header("x-amzn-requestid")
+        .to_owned();
+    let log = node.path("access.log");
+    let lines = until("two lines are written", async || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        (text.lines().count() == 2).then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
+    })
+    .await;
+    assert_eq!(lines[0], format!("{id} GET /a 200 5 -"));
+    assert!(
+        lines[1].starts_with(&format!("{refused} GET ")) && lines[1].contains(" 403 "),
+        "{}",
+        lines[1]
+    );
+}
+
+#[tokio::test]
+async fn an_access_log_of_json_stays_json_whatever_a_viewer_sends() {
+    let format = r#"{"id":"$context.requestId","agent":"$context.identity.userAgent","status":"$context.status"}"#;
+    let stages = format!("[api.stage.test]\naccess-log = {{ format = '{format}' }}");
+    let node = TestNode::with("")
+        .api_with("api", &mock_only().text(), &stages)
+        .start()
+        .await;
+    let agent = r#"a"b\c"#;
+    let reply = node
+        .ask(node.build("GET", "/test/a").header("user-agent", agent))
+        .await;
+    let line = node
+        .until_logged(&[reply.header("x-amzn-requestid"), "agent"])
+        .await;
+    let record: Value =
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert_eq!(
+        (&record["agent"], &record["status"]),
+        (&json!(agent), &json!("200"))
+    );
+}
+
+fn mock_only() -> Api {
+    Api::new().route("GET /a", Operation::mock("hello"))
+}
+
+#[tokio::test]
+async fn problems_of_a_configuration_are_all_told_with_their_place() {
+    let check = TestNode::with(
+        "[[listener]]\naddress = '127.0.0.1:0'\nprotocls = ['h2']\n[limits]\nbody = '1 elephant'",
+    )
+    .api_with("api", "openapi: 3.0.3\n", "[api.stage.test]")
+    .check();
+    check.assert_refused(&["node.toml:", "protocls", "did you mean", "elephant"]);
+}
+
+#[tokio::test]
+async fn problems_of_a_definition_are_told_with_their_line() {
+    for (definition, words) in [
+        (
+            "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths: [\n",
+            &["api.openapi.yaml:"][..],
+        ),
+        ("hello", &["api.openapi.yaml"]),
+        (
+            "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths:\n  /a:\n    get:\n      responses: {}\n      x-tidegate-bindings:\n        - step: integration\n          plugin: moc\n",
+            &["api.openapi.yaml:", "moc", "mock"],
+        ),
+        (
+            "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths:\n  /a:\n    get:\n      responses: {}\n      x-amazon-apigateway-integration:\n        type: http_proxi\n        uri: http://a/\n        httpMethod: GET\n",
+            &["api.openapi.yaml:", "http_proxi"],
+        ),
+    ] {
+        let check = TestNode::with("")
+            .api_with("api", definition, "[api.stage.test]")
+            .check();
+        check.assert_refused(words);
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_of_a_plugin_that_it_refuses_is_named() {
+    let operation = Operation::mock("hello").step(
+        "throttle",
+        "token-bucket",
+        json!({ "bucket": "b", "rate": 0, "burst": 1 }),
+    );
+    let check = TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .check();
+    check.assert_refused(&["token-bucket", "/rate"]);
+}
+
+#[tokio::test]
+async fn a_missing_file_is_named() {
+    let setup =
+        TestNode::with("").toml("[[api]]\nid = 'api'\ndefinition = 'gone.yaml'\n[api.stage.test]");
+    setup.check().assert_refused(&["gone.yaml"]);
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_accepted() {
+    let check = TestNode::with("").api(&mock_only()).check();
+    assert!(check.success, "{}", check.output);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_at_the_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let refused = TestNode::with(&format!("[[listener]]\naddress = '{address}'"))
+        .api(&mock_only())
+        .refused();
+    refused.assert_refused(&[&address.to_string()]);
+}
+
+#[tokio::test]
+async fn several_hundred_connections_are_served_side_by_side() {
+    let node = TestNode::with("").api(&mock_only()).start().await;
+    let load = Load::start(&node, "/test/a", 300);
+    load.more(1000).await;
+    load.stop().await.assert_only(200);
+}

@@ -1,0 +1,243 @@
+//! Components that misbehave: each gets the response that is specified, and nobody else notices.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidegate_tests::{Api, Load, Operation, TestNode, fixture};
+
+/// A node with a harmless route and one behind `plugin`, an authorizer with this binding.
+async fn node_with(plugin: &str, binding: Value) -> TestNode {
+    TestNode::with("")
+        .api(&api(binding))
+        .plugin(plugin, &fixture(plugin))
+        .start()
+        .await
+}
+
+fn api(binding: Value) -> Api {
+    Api::new()
+        .route("GET /hello", Operation::mock("hello"))
+        .route("GET /guarded", Operation::mock("guarded").binding(binding))
+}
+
+fn authorizer(plugin: &str) -> Value {
+    json!({ "step": "authorizer", "plugin": plugin })
+}
+
+/// Asks the guarded route again and again while others load the node; gives the slowest answer's time.
+async fn faults_and_disturbs_nobody(node: &TestNode, cause: &[&str]) -> Duration {
+    let load = Load::start(node, "/test/hello", 8);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..5 {
+        let began = Instant::now();
+        node.get("/test/guarded")
+            .await
+            .assert_error(500, "Internal server error");
+        slowest = slowest.max(began.elapsed());
+    }
+    node.until_logged(cause).await;
+    load.more(50).await;
+    load.stop().await.assert_only(200);
+    let faults = node
+        .metrics()
+        .await
+        .sum("tidegate_plugin_faults_total", &[]);
+    assert!(faults >= 5.0, "{faults} faults were counted");
+    slowest
+}
+
+#[tokio::test]
+async fn a_trap_is_500_and_the_next_instance_is_fresh() {
+    let node = node_with("trap", authorizer("trap")).await;
+    faults_and_disturbs_nobody(&node, &["trap"]).await;
+}
+
+#[tokio::test]
+async fn an_endless_loop_ends_at_its_deadline() {
+    let mut binding = authorizer("spin");
+    binding["limits"] = json!({ "deadline": "100ms" });
+    let node = node_with("spin", binding).await;
+    let slowest = faults_and_disturbs_nobody(&node, &["deadline"]).await;
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_memory_bomb_ends_at_its_limit() {
+    let mut binding = authorizer("bomb");
+    binding["limits"] = json!({ "memory": "8MiB" });
+    let node = node_with("bomb", binding).await;
+    let before = node.resident_bytes();
+    faults_and_disturbs_nobody(&node, &["memory"]).await;
+    let grown = node.resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "the node grew by {grown} bytes");
+}
+
+#[tokio::test]
+async fn a_host_call_that_sleeps_ten_seconds_ends_at_the_deadline() {
+    let mut binding = authorizer("sleepy");
+    binding["limits"] = json!({ "deadline": "200ms" });
+    let node = node_with("sleepy", binding).await;
+    let slowest = faults_and_disturbs_nobody(&node, &["deadline"]).await;
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_fault_is_bypassed_where_the_binding_says_so() {
+    let mut binding = authorizer("trap");
+    binding["fault-policy"] = json!("bypass");
+    let node = node_with("trap", binding).await;
+    for _ in 0..3 {
+        assert_eq!(node.get("/test/guarded").await.text(), "guarded");
+    }
+}
+
+/// The fixture traps when the request says so, and answers otherwise.
+#[tokio::test]
+async fn a_plugin_that_crashed_comes_back() {
+    let node = node_with("trap-on-header", authorizer("trap-on-header")).await;
+    for _ in 0..20 {
+        node.get("/test/guarded").await.assert_status(200);
+        let crashing = node.build("GET", "/test/guarded").header("x-trap", "1");
+        node.ask(crashing)
+            .await
+            .assert_error(500, "Internal server error");
+    }
+    node.get("/test/guarded").await.assert_status(200);
+}
+
+#[tokio::test]
+async fn instances_are_reused_unless_the_binding_wants_a_fresh_one_for_each_request() {
+    // The fixture remembers what the request before said, and lets it out.
+    for (isolation, leaks) in [("reuse", true), ("request", false)] {
+        let mut binding =
+            json!({ "step": "response-transform", "plugin": "leaky", "isolation": isolation });
+        binding["configuration"] = json!({});
+        let node = TestNode::with(ONE_THREAD)
+            .api(&api(binding))
+            .plugin("leaky", &fixture("leaky"))
+            .start()
+            .await;
+        let seen = async |secret: &str| {
+            let reply = node
+                .ask(
+                    node.build("GET", "/test/guarded")
+                        .header("x-secret", secret),
+                )
+                .await;
+            reply.assert_status(200);
+            reply.header("x-leaked").to_owned()
+        };
+        seen("first").await;
+        assert_eq!(
+            seen("second").await,
+            if leaks { "first" } else { "" },
+            "{isolation}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_slow_configure_does_not_stall_the_node() {
+    let mut binding = authorizer("slow-configure");
+    binding["limits"] = json!({ "start-deadline": "200ms" });
+    let began = Instant::now();
+    let refused = TestNode::with("")
+        .api(&api(binding))
+        .plugin("slow-configure", &fixture("slow-configure"))
+        .check();
+    refused.assert_refused(&["slow-configure", "deadline"]);
+    assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn a_slow_configure_at_a_reload_leaves_the_old_deployment_serving() {
+    let node = TestNode::with("")
+        .api(&api(authorizer("switched")))
+        .plugin("switched", &fixture("allow"))
+        .start()
+        .await;
+    let load = Load::start(&node, "/test/guarded", 4);
+    std::fs::copy(fixture("slow-configure"), node.path("switched.wasm")).unwrap();
+    node.until_logged(&["switched", "deadline"]).await;
+    load.more(50).await;
+    load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_before_it_serves_and_the_cause_is_named() {
+    for (plugin, causes) in [
+        ("bad-configure", &["bad-configure", "configur"][..]),
+        ("useless", &["useless", "authorizer"]),
+        ("old-version", &["old-version", "tidegate:gateway", "0.1"]),
+        ("missing-grant", &["missing-grant", "grant"]),
+    ] {
+        let setup = || {
+            TestNode::with("")
+                .api(&api(authorizer(plugin)))
+                .plugin(plugin, &fixture(plugin))
+        };
+        setup().check().assert_refused(causes);
+        setup().refused().assert_refused(causes);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_component_is_refused_by_name() {
+    let setup = || {
+        TestNode::with("[plugin.broken]\ncomponent = 'broken.wasm'").api(&api(authorizer("broken")))
+    };
+    setup().check().assert_refused(&["broken.wasm"]);
+    for bytes in [
+        &b""[..],
+        b"hello",
+        b"\0asm\x0d\0\x01\0garbage",
+        b"\0asm\x01\0\0\0",
+    ] {
+        setup()
+            .file("broken.wasm", bytes)
+            .check()
+            .assert_refused(&["broken.wasm"]);
+        setup()
+            .file("broken.wasm", bytes)
+            .refused()
+            .assert_refused(&["broken.wasm"]);
+    }
+    let whole = std::fs::read(fixture("allow")).unwrap();
+    let half = &whole[..whole.len() / 2];
+    setup()
+        .file("broken.wasm", half)
+        .check()
+        .assert_refused(&["broken.wasm"]);
+}
+
+#[tokio::test]
+async fn a_function_that_faults_is_502_or_504_and_disturbs_nobody() {
+    for (function, settings, status, message) in [
+        ("function-trap", "", 502, "Internal server error"),
+        (
+            "function-spin",
+            "deadline = '200ms'",
+            504,
+            "Endpoint request timed out",
+        ),
+    ] {
+        let api = Api::new()
+            .route("GET /hello", Operation::mock("hello"))
+            .route("GET /a", Operation::function("f"));
+        let node = TestNode::with("")
+            .api(&api)
+            .function("f", Path::new(&fixture(function)), settings)
+            .start()
+            .await;
+        let load = Load::start(&node, "/test/hello", 4);
+        for _ in 0..3 {
+            node.get("/test/a").await.assert_error(status, message);
+        }
+        load.more(20).await;
+        load.stop().await.assert_only(200);
+    }
+}
+
+const ONE_THREAD: &str =
+    "[node]\nname = 'test'\nregion = 'local'\nsuffix = 'localhost'\nthreads = 1\ndata = 'data'";
