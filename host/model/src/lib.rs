@@ -7,6 +7,7 @@
 //! Start at [`config::load`] (a node's TOML → [`config::Node`]), then [`deployment::load`] (the node's API definitions →
 //! [`deployment::Snapshot`]), then [`deployment::Snapshot::locate`] and [`deployment::Routes::select`], which a request meets.
 
+pub mod api;
 pub mod balance;
 pub mod bucket;
 pub mod config;

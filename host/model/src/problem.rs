@@ -165,6 +165,23 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| format!("did you mean \"{candidate}\"?"))
 }
 
+/// serde's sentence with our words, and a hint where it lists what it knows.
+pub(crate) fn in_our_words(message: &str) -> (String, Option<String>) {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let Some((word, known)) = quoted.split_first().filter(|_| unknown) else {
+        return (message.to_owned(), None);
+    };
+    let hint = did_you_mean(word, known.iter().copied())
+        .or_else(|| (!known.is_empty()).then(|| format!("expected one of {}", known.join(", "))));
+    let what = if message.starts_with("unknown field") {
+        "unknown key"
+    } else {
+        "unknown value"
+    };
+    (format!("{what} `{word}`"), hint)
+}
+
 /// The number of letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
 fn edit_distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use crate::problem::{Place, Problems, did_you_mean};
+use crate::problem::{Place, Problems, in_our_words};
 
 /// A file and the problems found in it so far.
 pub(super) struct Source {
@@ -103,23 +103,6 @@ impl Source {
         }
         T::default()
     }
-}
-
-/// serde's sentence with our words, and a hint where it lists what it knows.
-fn in_our_words(message: &str) -> (String, Option<String>) {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
-    let Some((word, known)) = quoted.split_first().filter(|_| unknown) else {
-        return (message.to_owned(), None);
-    };
-    let hint = did_you_mean(word, known.iter().copied())
-        .or_else(|| (!known.is_empty()).then(|| format!("expected one of {}", known.join(", "))));
-    let what = if message.starts_with("unknown field") {
-        "unknown key"
-    } else {
-        "unknown value"
-    };
-    (format!("{what} `{word}`"), hint)
 }
 
 /// Removes the innermost entry that `span` lies in, and returns its key.

@@ -34,6 +34,8 @@ pub struct Stage {
     pub api_name: String,
     pub flavor: Flavor,
     pub name: String,
+    /// `api/stage`: what API keys and token buckets are scoped by.
+    pub scope: String,
     /// The first 16 hex digits of the SHA-256 over the definition and the stage's settings.
     pub deployment_id: String,
     pub variables: BTreeMap<String, String>,

@@ -1,0 +1,65 @@
+//! What a user defines: APIs, with API Gateway's own resources.
+//!
+//! [`rest`] holds the resources of REST APIs and [`http`] those of HTTP APIs, field for field and by the service's JSON
+//! names, so that a control API can speak them as they are. [`openapi`] makes them from OpenAPI files. What Tidegate adds
+//! stands beside them in [`Extensions`]. Nothing here decides on requests: a deployment compiles it first.
+
+pub mod extensions;
+pub mod http;
+pub mod openapi;
+pub mod rest;
+
+pub use extensions::{BindingSpec, Extensions, Operation};
+
+/// An API as it was defined, with all that belongs to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    pub resources: Resources,
+    pub extensions: Extensions,
+}
+
+/// The resources of an API, by the service's API that speaks them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resources {
+    /// Amazon API Gateway V1.
+    Rest(Box<rest::Definition>),
+    /// Amazon API Gateway V2, protocol HTTP.
+    Http(Box<http::Definition>),
+}
+
+/// Makes resources of the service: structs with its JSON names, whose absent and default fields are left out when
+/// written, as the service leaves them out.
+macro_rules! resource {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+        pub struct $name {
+            $(
+                $(#[$field_meta])*
+                #[serde(skip_serializing_if = "crate::api::is_default")]
+                pub $field: $type,
+            )*
+        }
+    )*};
+}
+use resource;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// An identifier of ten characters that is always the same for the same thing.
+fn stable_id(kind: &str, name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new()
+        .chain_update(kind)
+        .chain_update([0])
+        .chain_update(name)
+        .finalize();
+    digest
+        .iter()
+        .take(5)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,103 @@
+//! `x-tidegate-bindings` and `x-tidegate-authorizer`.
+
+use serde_json::{Map, Value};
+
+use super::at::At;
+use crate::api::BindingSpec;
+use crate::config::ByteSize;
+use crate::deployment::{FaultPolicy, Grants, Isolation, Limits, Step};
+
+/// The bindings of the root or of an operation.
+pub(super) fn bindings(owner: &At<'_>) -> Vec<BindingSpec> {
+    owner
+        .items_at("x-tidegate-bindings")
+        .iter()
+        .filter_map(binding)
+        .collect()
+}
+
+fn binding(at: &At<'_>) -> Option<BindingSpec> {
+    at.only(&[
+        "step",
+        "plugin",
+        "configuration",
+        "grants",
+        "limits",
+        "fault-policy",
+        "isolation",
+    ]);
+    let Some(step) = at.get("step") else {
+        at.problem("`step` is missing");
+        return None;
+    };
+    plugin(at, step.read()?)
+}
+
+/// An authorizer plugin of one's own, in a security scheme.
+pub(super) fn authorizer(scheme: &At<'_>) -> Option<BindingSpec> {
+    let at = scheme.get("x-tidegate-authorizer")?;
+    at.only(&[
+        "plugin",
+        "configuration",
+        "grants",
+        "limits",
+        "fault-policy",
+        "isolation",
+    ]);
+    plugin(&at, Step::Authorizer)
+}
+
+fn plugin(at: &At<'_>, step: Step) -> Option<BindingSpec> {
+    let Some(plugin) = at.text_at("plugin") else {
+        at.problem("`plugin` is missing");
+        return None;
+    };
+    let configuration = match at.get("configuration") {
+        None => Value::Object(Map::new()),
+        Some(configuration) => {
+            configuration.entries();
+            configuration.value.clone()
+        }
+    };
+    Some(BindingSpec {
+        step,
+        plugin,
+        configuration,
+        grants: at
+            .get("grants")
+            .and_then(|grants| grants.read::<Grants>())
+            .unwrap_or_default(),
+        limits: at
+            .get("limits")
+            .map(|limits| limits_of(&limits))
+            .unwrap_or_default(),
+        fault_policy: at
+            .get("fault-policy")
+            .and_then(|policy| policy.read::<FaultPolicy>()),
+        isolation: at
+            .get("isolation")
+            .and_then(|isolation| isolation.read::<Isolation>())
+            .unwrap_or_default(),
+        place: at.place(),
+    })
+}
+
+fn limits_of(at: &At<'_>) -> Limits {
+    at.only(&["deadline", "start-deadline", "memory"]);
+    let default = Limits::default();
+    let memory = at.get("memory").and_then(|memory| {
+        let size = memory.read::<ByteSize>()?;
+        let fits = (ByteSize::kib(64)..=ByteSize::mib(4096)).contains(&size);
+        if !fits {
+            memory.problem("is not between 64KiB and 4GiB");
+        }
+        fits.then_some(size.0)
+    });
+    Limits {
+        deadline: at.duration_at("deadline").unwrap_or(default.deadline),
+        start_deadline: at
+            .duration_at("start-deadline")
+            .unwrap_or(default.start_deadline),
+        memory_bytes: memory.unwrap_or(default.memory_bytes),
+    }
+}
