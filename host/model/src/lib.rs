@@ -10,6 +10,7 @@
 pub mod api;
 pub mod balance;
 pub mod bucket;
+pub mod check;
 pub mod config;
 pub mod deployment;
 pub mod document;
@@ -18,4 +19,5 @@ pub mod problem;
 pub mod retry;
 pub mod uri;
 
+pub use check::check;
 pub use problem::{Place, Problem, Problems};

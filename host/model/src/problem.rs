@@ -109,21 +109,21 @@ impl Problems {
     }
 
     /// The problems by file and line.
-    pub fn into_sorted(mut self) -> Vec<Problem> {
+    pub fn sorted(mut self) -> Self {
         self.0.sort();
-        self.0
+        self
     }
 
     /// `value` when nothing is wrong.
     ///
     /// # Errors
     /// The problems, sorted, when there are any.
-    pub fn or<T>(mut self, value: T) -> Result<T, Problems> {
+    pub fn or<T>(self, value: T) -> Result<T, Problems> {
         if self.is_empty() {
-            return Ok(value);
+            Ok(value)
+        } else {
+            Err(self.sorted())
         }
-        self.0.sort();
-        Err(self)
     }
 }
 

@@ -16,6 +16,8 @@ pub use extensions::{BindingSpec, Extensions, Operation};
 pub struct Definition {
     pub resources: Resources,
     pub extensions: Extensions,
+    /// SHA-256 of the definition, in hex: what is written otherwise and means the same may have another.
+    pub digest: String,
 }
 
 /// The resources of an API, by the service's API that speaks them.
@@ -51,15 +53,16 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// An identifier of ten characters that is always the same for the same thing.
 fn stable_id(kind: &str, name: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::new()
-        .chain_update(kind)
-        .chain_update([0])
-        .chain_update(name)
-        .finalize();
+    let mut digest = hex_digest(&format!("{kind}\0{name}"));
+    digest.truncate(10);
     digest
+}
+
+/// SHA-256 of `text`, in hex.
+fn hex_digest(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text)
         .iter()
-        .take(5)
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }

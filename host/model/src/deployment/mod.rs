@@ -3,6 +3,7 @@
 //! A [`Snapshot`] is made by [`compile`] from the API model and the node's deployable settings, and swapped in whole. It
 //! names plugins and functions but holds no compiled component: linking those is the server's.
 
+pub mod compile;
 pub mod routes;
 mod snapshot;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use compile::{compile, load};
 pub use routes::{Params, Routes, Selection};
 pub use snapshot::{Located, PATH_PREFIX};
 

@@ -149,6 +149,7 @@ mod tests {
             api_name: api.to_owned(),
             flavor,
             name: name.to_owned(),
+            scope: format!("{api}/{name}"),
             deployment_id: String::new(),
             variables: Default::default(),
             routes: Routes::new(flavor),

@@ -20,7 +20,7 @@ mod security;
 use self::at::{At, Reader};
 use self::schema::Models;
 use self::security::Schemes;
-use super::{Definition, Extensions, Resources};
+use super::{Definition, Extensions, Resources, hex_digest};
 use crate::deployment::Flavor;
 use crate::document::Document;
 use crate::problem::Problems;
@@ -84,9 +84,11 @@ fn read(api_id: &str, root: At<'_>) -> Option<Definition> {
         Flavor::Rest => Resources::Rest(Box::new(rest::assemble(&context, operations, models))),
         Flavor::Http => Resources::Http(Box::new(http::assemble(&context, operations))),
     };
+    let digest = hex_digest(&context.root.value.to_string());
     Some(Definition {
         resources,
         extensions,
+        digest,
     })
 }
 
