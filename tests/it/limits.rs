@@ -262,3 +262,55 @@ async fn a_connection_that_idles_too_long_is_closed() {
         "closed at once"
     );
 }
+
+/// Whatever arrives: an answer or a closed connection, and never a panic. Deterministic, so that a failure can be run again.
+#[tokio::test]
+async fn no_bytes_from_the_network_reach_a_panic() {
+    let (node, _origin) =
+        node_with("[timeouts]\nheader = '200ms'\nkeep-alive = '200ms'\nbody = '200ms'").await;
+    let samples: [&[u8]; 4] = [
+        b"GET /_aws/execute-api/api/test/hello?a=%20&b=1 HTTP/1.1\r\nhost: a\r\nx-b: c\r\nconnection: close\r\n\r\n",
+        b"POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: api.execute-api.local.localhost\r\ncontent-length: 4\r\n\r\nabcd",
+        b"POST /test/forward HTTP/1.1\r\nhost: api.execute-api.local.localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64\x00\x00\x04\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41",
+    ];
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..30 {
+        let mut batch = tokio::task::JoinSet::new();
+        for sample in samples.iter().cycle().take(40) {
+            let mut bytes = sample.to_vec();
+            for _ in 0..=below(6) {
+                let at = below(bytes.len());
+                match below(3) {
+                    0 => bytes[at] = b"\0\r\n :/?%\xff\x80\x7f"[below(11)],
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, b"\r\n %:/;,\0\xff"[below(10)]),
+                }
+            }
+            let mut stream = node.raw().await;
+            batch.spawn(async move {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+                timeout(PATIENCE, read_until_closed(&mut stream))
+                    .await
+                    .expect("an end");
+            });
+        }
+        while let Some(ended) = batch.join_next().await {
+            ended.unwrap();
+        }
+    }
+    node.get("/test/hello").await.assert_status(200);
+    let panics: Vec<String> = node
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("panic"))
+        .collect();
+    assert!(panics.is_empty(), "{panics:?}");
+}

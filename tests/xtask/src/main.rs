@@ -80,6 +80,7 @@ fn bench_options(mut arguments: lexopt::Parser) -> anyhow::Result<bench::Options
             Long("seconds") => options.seconds = arguments.value()?.parse()?,
             Long("connections") => options.connections = arguments.value()?.parse()?,
             Long("only") => options.only.push(text(arguments.value()?)?),
+            Long("binary") => options.binary = Some(arguments.value()?.into()),
             Long("quick") => {
                 options.rounds = 2;
                 options.seconds = 2;
@@ -105,4 +106,5 @@ cargo verify [--fast] [--only NAME]…
     Runs everything that proves the project. --fast leaves out the documentation build and the demo.
 
 cargo bench-gateway [--rounds 5] [--seconds 5] [--connections 64] [--quick] [--only CASE]…
+                    [--binary PATH]
     Measures the node against nginx; writes target/bench-gateway.json.";

@@ -9,6 +9,7 @@ mod systems;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub connections: u32,
     /// Only the cases of these names; all where empty.
     pub only: Vec<String>,
+    /// A node built before, instead of today's in the release profile.
+    pub binary: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -42,6 +45,7 @@ impl Default for Options {
             seconds: 5,
             connections: 64,
             only: Vec::new(),
+            binary: None,
         }
     }
 }
@@ -66,7 +70,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     cargo::ensure_wasm_target()?;
     cargo::build_function("tidegate-demo-items", "items")?;
-    let binary = cargo::build_node(true)?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => cargo::build_node(true)?,
+    };
     let folder = root().join("target/bench");
     fs::create_dir_all(&folder)?;
 
@@ -151,7 +158,7 @@ fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
 }
 
 /// What `tidegate bench-step` measures inside one process: a warm step call, and a fresh instance called once.
-fn measure_steps(binary: &std::path::Path, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
+fn measure_steps(binary: &Path, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
     let mut command = systems::pinned(0, binary);
     let output = command
         .args(["bench-step", "--json"])
@@ -168,7 +175,7 @@ fn measure_steps(binary: &std::path::Path, nginx_cpu_us: Option<f64>) -> anyhow:
 }
 
 /// The node with the demo: its memory when nothing happens, and its start with everything compiled before.
-fn measure_idle(binary: &std::path::Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
+fn measure_idle(binary: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let configuration = Configuration::read(&root().join("configs/demo/node.toml"))?;
     let folder = root().join("target/bench/demo");
     let mut starts = Vec::new();
