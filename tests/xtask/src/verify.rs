@@ -297,19 +297,16 @@ fn fuzz(_: &mut Tests) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed(format!("{} targets", targets.len())))
 }
 
-fn guests(tests: &mut Tests) -> anyhow::Result<Outcome> {
-    let missing: Vec<&Guest> = GUESTS.iter().filter(|guest| !(guest.there)()).collect();
-    tests.left_out = missing.iter().map(|guest| guest.tests).collect();
+fn guests(_: &mut Tests) -> anyhow::Result<Outcome> {
+    let missing: Vec<&str> = missing_guests().map(|guest| guest.get).collect();
     if missing.is_empty() {
         return Ok(Outcome::Passed("C, JavaScript".into()));
     }
-    Ok(Outcome::Skipped(
-        missing
-            .iter()
-            .map(|guest| guest.get)
-            .collect::<Vec<_>>()
-            .join("; "),
-    ))
+    Ok(Outcome::Skipped(missing.join("; ")))
+}
+
+fn missing_guests() -> impl Iterator<Item = &'static Guest> {
+    GUESTS.iter().filter(|guest| !(guest.there)())
 }
 
 /// A language whose toolchain a machine may lack.
@@ -320,7 +317,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-const GUESTS: [Guest; 2] = [
+static GUESTS: [Guest; 2] = [
     Guest {
         tests: "guests::c_",
         get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32",
@@ -366,10 +363,8 @@ fn e2e(tests: &mut Tests) -> anyhow::Result<Outcome> {
     command
         .args(["test", "--no-fail-fast", "--package", "tidegate-tests"])
         .env("TIDEGATE_BINARY", binary);
-    let skips: Vec<String> = tests
-        .left_out
-        .iter()
-        .flat_map(|prefix| ["--skip".to_owned(), (*prefix).to_owned()])
+    let skips: Vec<&str> = missing_guests()
+        .flat_map(|guest| ["--skip", guest.tests])
         .collect();
     if !skips.is_empty() {
         command.arg("--").args(skips);
@@ -387,8 +382,6 @@ struct Tests {
     passed: u64,
     failed: u64,
     skipped: u64,
-    /// How the names of those tests begin whose toolchain is missing.
-    left_out: Vec<&'static str>,
 }
 
 impl Tests {
@@ -467,8 +460,21 @@ fn succeed(command: &mut Command) -> anyhow::Result<Outcome> {
     if status.success() {
         passed()
     } else {
-        Ok(Outcome::Failed(format!("{command:?} ended with {status}")))
+        Ok(Outcome::Failed(format!(
+            "`{}` ended with {status}",
+            shown(command)
+        )))
     }
+}
+
+/// A command as one would type it.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name();
+    let words = program.into_iter().chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The node configurations below `folder`: TOML files that are no Cargo manifests.
