@@ -12,7 +12,7 @@ async fn node() -> TestNode {
         .function(
             "items",
             items_function(),
-            "tables = ['items', 'items-dev', 'items-prod']",
+            "tables = ['items-dev', 'items-prod']",
         )
         .api_with("api", &definition, STAGES)
         .key(KEY, &["api/dev", "api/prod"])
@@ -84,6 +84,7 @@ async fn every_gate_of_the_sample_holds() {
         .assert_error(403, "Missing Authentication Token");
     let listed = send(&node, "GET", "/dev/items", Value::Null).await;
     listed.assert_status(200);
+    assert_eq!(listed.header("x-served-by"), "tidegate", "the transformation of every response");
 }
 
 #[tokio::test]
@@ -153,8 +154,8 @@ const KEY: &str = "a-key-only-for-this-test";
 /// As the demo's, but with a burst that a test reaches.
 const STAGES: &str = "\
 [api.stage.dev]
-variables = { table = 'items-dev' }
+variables = { tenant = 'acme-dev', table = 'items-dev' }
 throttle = { rate = 1000, burst = 1000 }
 [api.stage.prod]
-variables = { table = 'items-prod' }
+variables = { tenant = 'acme', table = 'items-prod' }
 throttle = { rate = 0.01, burst = 5 }";

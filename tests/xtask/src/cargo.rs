@@ -67,25 +67,7 @@ pub fn build_node(release: bool) -> anyhow::Result<PathBuf> {
 
 /// Builds a function's package to a component and puts it at `target/functions/NAME.wasm`, where the configurations look.
 pub fn build_function(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let what = format!("the function {name}");
-    let artifacts = build(
-        &what,
-        &[
-            "--package",
-            package,
-            "--target",
-            WASM_TARGET,
-            "--profile",
-            "component",
-        ],
-    )?;
-    let component = artifacts
-        .iter()
-        .find(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "wasm")
-        })
-        .with_context(|| format!("cargo built no component of {package}"))?;
+    let component = build_component(&format!("the function {name}"), &["--package", package])?;
     let folder = root().join("target/functions");
     fs::create_dir_all(&folder)?;
     let place = folder.join(format!("{name}.wasm"));
@@ -94,6 +76,27 @@ pub fn build_function(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     fs::copy(component, &draft)?;
     fs::rename(&draft, &place)?;
     Ok(place)
+}
+
+/// Builds a guest of tests/fixtures to a component and gives its path.
+pub fn build_guest(name: &str) -> anyhow::Result<PathBuf> {
+    let arguments = ["--package", "tidegate-fixture-guests", "--example", name];
+    build_component(&format!("the guest {name}"), &arguments)
+}
+
+fn build_component(what: &str, package: &[&str]) -> anyhow::Result<PathBuf> {
+    let arguments = [
+        package,
+        &["--target", WASM_TARGET, "--profile", "component"],
+    ]
+    .concat();
+    let mut artifacts = build(what, &arguments)?.into_iter();
+    artifacts
+        .find(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "wasm")
+        })
+        .with_context(|| format!("cargo built no component for {what}"))
 }
 
 /// Runs `cargo build` with a bar of the packages done, and gives the paths of what it made. Compiler messages are shown.

@@ -85,7 +85,7 @@ pub fn attempts(
                 "curl -i -X PUT {items}/lamp {with_key} -H 'content-type: application/json' -d '{}'",
                 r#"{"name":"Lamp","price":19.5}"#
             ),
-            200,
+            201,
         ),
         attempt("list the items", format!("curl -i {items} {with_key}"), 200),
         attempt(

@@ -160,8 +160,10 @@ fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
 /// What `tidegate bench-step` measures inside one process: a warm step call, and a fresh instance called once.
 fn measure_steps(binary: &Path, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
     let mut command = systems::pinned(0, binary);
+    let guest = cargo::build_guest("five-headers")?;
     let output = command
-        .args(["bench-step", "--json"])
+        .arg("bench-step")
+        .arg(guest)
         .current_dir(root())
         .output()?;
     if !output.status.success() {

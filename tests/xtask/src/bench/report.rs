@@ -46,26 +46,30 @@ pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Ro
     measured.iter().map(row).collect()
 }
 
-/// Rows from what `tidegate bench-step --json` prints: a list of objects with `case`, `calls_per_s`, `p50_us`, `p99_us`,
-/// `p999_us` and `cpu_us_per_call`.
+/// Rows from what `tidegate bench-step` prints: an object with nanoseconds of CPU time for each call.
 pub fn steps(output: &str, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
-    let list: Vec<Value> = serde_json::from_str(output)
-        .context("`tidegate bench-step --json` printed no JSON list")?;
-    let row = |step: &Value| {
-        let cpu_us = step["cpu_us_per_call"].as_f64();
-        Row {
-            case: step["case"].as_str().unwrap_or_default().into(),
+    let figures: Value =
+        serde_json::from_str(output).context("`tidegate bench-step` printed no JSON")?;
+    let row = |(case, figure): (&str, &str)| {
+        let cpu_us = figures[figure]
+            .as_f64()
+            .with_context(|| format!("`tidegate bench-step` printed no {figure}"))?
+            / 1000.0;
+        Ok(Row {
+            case: case.into(),
             system: "tidegate".into(),
-            requests_per_s: step["calls_per_s"].as_f64(),
-            p50_us: step["p50_us"].as_f64(),
-            p99_us: step["p99_us"].as_f64(),
-            p999_us: step["p999_us"].as_f64(),
-            cpu_us_per_request: cpu_us,
-            cpu_ratio_to_nginx: cpu_us.zip(nginx_cpu_us).map(|(step, nginx)| step / nginx),
-            rss_bytes: None,
-        }
+            cpu_us_per_request: Some(cpu_us),
+            cpu_ratio_to_nginx: nginx_cpu_us.map(|nginx| cpu_us / nginx),
+            ..Row::default()
+        })
     };
-    Ok(list.iter().map(row).collect())
+    [
+        ("step-call", "warm_call_ns"),
+        ("fresh-instance", "fresh_instance_ns"),
+    ]
+    .into_iter()
+    .map(row)
+    .collect()
 }
 
 /// The memory of an idle node, in bytes.
@@ -233,12 +237,19 @@ mod tests {
 
     #[test]
     fn what_bench_step_prints_becomes_rows() {
-        let output = r#"[{"case":"step-call","calls_per_s":1e6,"p50_us":2.0,"p99_us":3.0,"p999_us":4.0,"cpu_us_per_call":2.5}]"#;
-        let rows = steps(output, Some(25.0)).unwrap();
+        let rows = steps(
+            r#"{"warm_call_ns":2500,"fresh_instance_ns":50000}"#,
+            Some(25.0),
+        )
+        .unwrap();
+        let ratios: Vec<_> = rows
+            .iter()
+            .map(|row| (row.case.as_str(), row.cpu_ratio_to_nginx))
+            .collect();
         assert_eq!(
-            (rows[0].case.as_str(), rows[0].cpu_ratio_to_nginx),
-            ("step-call", Some(0.1))
+            ratios,
+            [("step-call", Some(0.1)), ("fresh-instance", Some(2.0))]
         );
-        assert!(steps("ready", None).is_err());
+        assert!(steps("{}", None).is_err() && steps("ready", None).is_err());
     }
 }
