@@ -2,8 +2,6 @@
 //!
 //! Pure: the caller hands in what it knows of each target. Connections and health checks are the server's.
 
-use std::ops::Range;
-
 /// How an upstream spreads its requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Balance {
@@ -129,21 +127,6 @@ impl Health {
             };
         }
     }
-}
-
-/// Status codes that a health check takes for well, as an operator writes them: `200-399` or `204`.
-pub fn parse_status_range(text: &str) -> Option<Range<u16>> {
-    let code = |text: &str| {
-        text.trim()
-            .parse::<u16>()
-            .ok()
-            .filter(|code| (100..600).contains(code))
-    };
-    let (first, last) = match text.split_once('-') {
-        Some((first, last)) => (code(first)?, code(last)?),
-        None => (code(text)?, code(text)?),
-    };
-    (first <= last).then_some(first..last + 1)
 }
 
 #[cfg(test)]
@@ -289,21 +272,6 @@ mod tests {
                 health.observe(passed, thresholds);
             }
             assert_eq!(health.healthy, expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn status_ranges_are_inclusive() {
-        let cases = [
-            ("200-399", Some(200..400)),
-            ("204", Some(204..205)),
-            ("400-200", None),
-            ("99", None),
-            ("600", None),
-            ("ok", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(parse_status_range(text), expected, "{text}");
         }
     }
 }

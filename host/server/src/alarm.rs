@@ -43,6 +43,18 @@ impl Alarm {
         }
     }
 
+    /// As [`Alarm::poll`] for a deadline that is not reached at `now`: touches the timer only where it must be armed.
+    pub(crate) fn set(&mut self, cx: &mut Context<'_>, now: Instant, deadline: Instant) {
+        let serves = |armed: Instant| armed <= deadline && now < armed;
+        if !self.armed.is_some_and(serves) {
+            self.arm(deadline);
+            let sleep = self.sleep.as_mut().expect("an armed alarm has its timer");
+            if sleep.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref(); // passed meanwhile: the next poll sees it
+            }
+        }
+    }
+
     fn arm(&mut self, deadline: Instant) {
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(deadline),

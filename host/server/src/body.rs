@@ -49,7 +49,7 @@ pub struct Watched {
     unread: bool,
     fault: Option<Arc<OnceLock<Fault>>>,
     /// The place at an upstream that this response occupies until it ends.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 /// Learns how a body ended, once.
@@ -186,7 +186,7 @@ impl Body {
     /// Occupies a place at an upstream until it ends.
     pub(crate) fn with_lease(self, lease: Lease) -> Self {
         let mut watched = self.watched();
-        watched._lease = Some(lease);
+        watched.lease = Some(lease);
         Self::Watched(watched)
     }
 
@@ -215,7 +215,7 @@ impl Watched {
             hook: None,
             unread: false,
             fault: None,
-            _lease: None,
+            lease: None,
         })
     }
 
@@ -260,6 +260,7 @@ impl Watched {
     }
 
     fn end(&mut self, end: End<'_>) {
+        self.lease = None;
         if let (End::Failed(error), Some(slot)) = (end, &self.fault) {
             let _ = slot.set(error.fault()); // the first one counts
         }

@@ -237,10 +237,11 @@ impl<S: Service> Entry<S> {
     ) -> impl Future<Output = Result<Response<Reply>, Infallible>> + use<S> {
         let in_flight = self.activity.begin();
         let head = request.method() == Method::HEAD;
-        let answered = self.service.clone().call(request, self.connection.clone());
-        let closing = (self.connection.protocol == Protocol::Http1).then(|| self.drain.clone());
+        let service = self.service.clone();
+        let connection = self.connection.clone();
+        let closing = (connection.protocol == Protocol::Http1).then(|| self.drain.clone());
         async move {
-            let mut response = answered.await;
+            let mut response = service.call(request, connection).await;
             if closing.is_some_and(|drain| drain.is_draining()) {
                 response
                     .headers_mut()

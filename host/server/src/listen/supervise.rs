@@ -131,12 +131,9 @@ impl Supervisor {
     /// Called when the connection has nothing more to do: ready with what has been waited for too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, draining: bool) -> Poll<Phase> {
         let drain_starts = draining && !std::mem::replace(&mut self.draining, draining);
-        if self.activity.moved.replace(false) || drain_starts {
+        let moved = self.activity.moved.replace(false) || drain_starts;
+        if moved {
             self.phase = self.activity.phase();
-            if self.phase == Phase::Serving {
-                return Poll::Pending;
-            }
-            self.since = Instant::now();
         }
         let allowed = match self.phase {
             Phase::Serving => return Poll::Pending,
@@ -147,6 +144,11 @@ impl Supervisor {
             Phase::Head => self.settings.header_timeout,
             Phase::Idle => self.settings.keep_alive_timeout,
         };
+        if moved && !allowed.is_zero() {
+            self.since = Instant::now();
+            self.alarm.set(cx, self.since, self.since + allowed);
+            return Poll::Pending;
+        }
         self.alarm
             .poll(cx, Some(self.since + allowed))
             .map(|()| self.phase)

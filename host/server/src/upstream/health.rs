@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, StatusCode};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tidegate_model::balance::Health;
@@ -22,9 +22,9 @@ impl Directory {
     /// Checks targets for as long as it is polled, also those that an update brings. One call for a node, on a runtime that
     /// can spawn local tasks.
     pub async fn check_health(&self) {
-        let mut revision = self.revision.subscribe();
+        let mut changed = self.changed.subscribe();
         loop {
-            revision.mark_unchanged();
+            changed.mark_unchanged();
             let mut checks = JoinSet::new();
             for group in self.groups.load().values() {
                 for target in &group.targets {
@@ -33,8 +33,8 @@ impl Directory {
                     }
                 }
             }
-            // Dropping the set ends the checks. `self` has the sender, so there is always a next revision to wait for.
-            if revision.changed().await.is_err() {
+            // Dropping the set ends the checks. `self` has the sender, so there is always something to wait for.
+            if changed.changed().await.is_err() {
                 return;
             }
         }
@@ -51,7 +51,7 @@ async fn watch(group: Arc<Group>, target: Arc<Target>, check: HealthCheck) {
         let status = ask(&resolver, &group, &target, &check).await;
         let passed = status
             .as_ref()
-            .is_ok_and(|status| check.status.contains(status));
+            .is_ok_and(|status| check.status.contains(*status));
         let before = target.healthy.load(Ordering::Relaxed);
         health.observe(passed, check.thresholds);
         target.healthy.store(health.healthy, Ordering::Relaxed);
@@ -70,7 +70,7 @@ async fn ask(
     group: &Group,
     target: &Target,
     check: &HealthCheck,
-) -> Result<u16, String> {
+) -> Result<StatusCode, String> {
     let deadline = Instant::now() + check.timeout;
     let protocol = group.settings.protocol;
     let stream = connect::connect(resolver, target, group.tls.as_ref(), protocol, deadline)
@@ -91,7 +91,7 @@ async fn ask(
                 sender.send_request(http2_request(target, check)).await?
             }
         };
-        hyper::Result::Ok(response.status().as_u16())
+        hyper::Result::Ok(response.status())
     };
     match timeout_at(deadline, exchange).await {
         Ok(Ok(status)) => Ok(status),

@@ -7,12 +7,14 @@
 mod connect;
 mod error;
 mod health;
+mod http1;
+mod http2;
 mod pool;
+mod replay;
 mod send;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,6 +26,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tidegate_model::balance::{Balance, HealthThresholds, Standing, may_eject};
+use tidegate_model::config::StatusRanges;
 use tidegate_model::retry::RetryBudget;
 use tokio::sync::watch;
 
@@ -31,7 +34,8 @@ pub use error::{Disposition, UpstreamError};
 pub use send::{Host, SendOptions};
 
 use connect::Resolver;
-use pool::{Http1Pool, Http2Pool, OpenStream};
+use http1::Http1Pool;
+use http2::{Http2Pool, OpenStream};
 
 /// An upstream, as it was configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +162,7 @@ pub struct HealthCheck {
     pub timeout: Duration,
     pub thresholds: HealthThresholds,
     /// The status codes that pass.
-    pub status: Range<u16>,
+    pub status: StatusRanges,
 }
 
 /// Passive health: leaving out a target whose requests fail.
@@ -192,7 +196,8 @@ pub enum SettingsError {
 #[derive(Debug)]
 pub struct Directory {
     groups: ArcSwap<HashMap<String, Arc<Group>>>,
-    revision: watch::Sender<u64>,
+    revision: AtomicU64,
+    changed: watch::Sender<()>,
     workers: u32,
     clock: Clock,
     system_roots: OnceLock<Arc<RootCertStore>>,
@@ -281,7 +286,8 @@ impl Directory {
     pub fn new(settings: Vec<Settings>, workers: usize) -> Result<Arc<Self>, SettingsError> {
         let directory = Self {
             groups: ArcSwap::default(),
-            revision: watch::channel(0).0,
+            revision: AtomicU64::new(0),
+            changed: watch::channel(()).0,
             workers: u32::try_from(workers.max(1)).unwrap_or(u32::MAX),
             clock: Clock(Instant::now()),
             system_roots: OnceLock::new(),
@@ -305,7 +311,8 @@ impl Directory {
             groups.insert(group.settings.name.clone(), group);
         }
         self.groups.store(Arc::new(groups));
-        self.revision.send_modify(|revision| *revision += 1);
+        self.revision.fetch_add(1, Ordering::Release);
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -508,6 +515,7 @@ impl Group {
 #[derive(Debug)]
 pub struct Upstreams {
     directory: Arc<Directory>,
+    /// The directory's revision at the last look.
     seen: Cell<u64>,
     named: RefCell<HashMap<String, Handle>>,
     ad_hoc: RefCell<AdHoc>,
@@ -561,7 +569,7 @@ impl Upstreams {
 
     /// The upstream of that name as it is configured now; a handle of an older one still works.
     pub fn named(&self, name: &str) -> Option<Handle> {
-        let revision = *self.directory.revision.borrow();
+        let revision = self.directory.revision.load(Ordering::Acquire);
         if self.seen.replace(revision) != revision {
             self.refresh();
         }
@@ -689,3 +697,6 @@ impl Counters {
 
 /// Hosts that one worker holds connections to beside the configured upstreams.
 pub const AD_HOC_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Sending a request: choosing the target, and trying again where that is safe.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -10,13 +11,17 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tidegate_model::balance::{Candidate, choose};
 use tidegate_model::retry::{self, Failure, Progress, Verdict};
 use tokio::time::{Instant, timeout_at};
 
-use super::pool::{Http1Pool, Http2Pool, NoConnection, TrySendError};
+use super::http1::{Http1, Http1Pool};
+use super::http2::{Http2, Http2Pool};
+use super::pool::NoConnection;
 use super::{Counters, Handle, Lease, LocalTarget, Pool, Target, Upstream, UpstreamError, connect};
 use crate::body::Body;
+use crate::stream::Stream;
 
 /// How one request is sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,8 +45,6 @@ struct Failed {
     error: UpstreamError,
     progress: Progress,
     reused: bool,
-    /// The request, where hyper gave it back.
-    request: Option<Request<Body>>,
 }
 
 impl Handle {
@@ -67,7 +70,8 @@ impl Handle {
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = &*self.0;
         let settings = &upstream.group.settings;
-        let deadline = Instant::now()
+        let now = Instant::now();
+        let deadline = now
             + options
                 .first_byte_timeout
                 .unwrap_or(settings.first_byte_timeout);
@@ -81,22 +85,24 @@ impl Handle {
         }
         upstream.budget.borrow_mut().deposit();
 
+        // Held here, and lent to the attempt: what an attempt has not used up is still there for the next one.
+        let mut request = Some(request);
         let mut avoid = None;
         let mut retried = 0;
         let mut renewed = false;
         loop {
             let place = upstream.choose(avoid)?;
             let target = &upstream.targets[place];
-            let spare = repeatable.then(|| copy_of(&request));
-            let exchange = Exchange {
+            let attempt = Attempt {
                 upstream,
                 target,
+                now,
                 deadline,
                 options,
                 fresh: renewed,
                 repeatable,
             };
-            let failed = match exchange.run(request).await {
+            let failed = match attempt.run(&mut request).await {
                 Ok(response) => {
                     target.shared.succeeded();
                     return Ok(response);
@@ -107,12 +113,11 @@ impl Handle {
                 return Err(UpstreamError::HttpRequestError { fault });
             }
             let disposition = failed.error.disposition();
-            let again = failed.request.or(spare);
             let failure = Failure {
                 progress: failed.progress,
                 reused: failed.reused,
                 retryable: disposition.retryable && Instant::now() < deadline,
-                replayable: again.is_some(),
+                replayable: request.is_some(),
                 idempotent,
                 retried,
                 renewed,
@@ -122,18 +127,14 @@ impl Handle {
                 Counters::count(&target.counters.failures);
                 upstream.group.failed(&target.shared);
             }
-            match (verdict, again) {
-                (Verdict::Renew, Some(again)) => {
-                    renewed = true;
-                    request = again;
-                }
-                (Verdict::Retry, Some(again)) if upstream.budget.borrow_mut().withdraw() => {
+            match verdict {
+                Verdict::Renew => renewed = true,
+                Verdict::Retry if upstream.budget.borrow_mut().withdraw() => {
                     retried += 1;
                     avoid = Some(place);
                     Counters::count(&target.counters.retries);
-                    request = again;
                 }
-                _ => return Err(failed.error),
+                Verdict::Retry | Verdict::GiveUp => return Err(failed.error),
             }
         }
     }
@@ -142,7 +143,9 @@ impl Handle {
 impl Upstream {
     fn choose(&self, avoid: Option<usize>) -> Result<usize, UpstreamError> {
         let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
+        if avoid.is_none() {
+            self.turn.set(turn.wrapping_add(1)); // retries are not part of the turns
+        }
         choose(
             self.group.settings.balance,
             turn,
@@ -165,9 +168,11 @@ impl Upstream {
 }
 
 /// One attempt at one target.
-struct Exchange<'a> {
+struct Attempt<'a> {
     upstream: &'a Upstream,
     target: &'a LocalTarget,
+    /// When the request came.
+    now: Instant,
     deadline: Instant,
     options: SendOptions,
     /// On a connection of its own.
@@ -176,41 +181,40 @@ struct Exchange<'a> {
     repeatable: bool,
 }
 
-impl Exchange<'_> {
-    async fn run(&self, request: Request<Body>) -> Result<Response<Body>, Failed> {
+impl Attempt<'_> {
+    /// Sends what is in `request`, and leaves it there, or puts it back, where it can be sent again.
+    async fn run(&self, request: &mut Option<Request<Body>>) -> Result<Response<Body>, Failed> {
         Counters::count(&self.target.counters.requests);
-        let lease = Lease::new(self.target.counters.clone());
         match &self.target.pool {
-            Pool::Http1(pool) => self.http1(pool, request, lease).await,
-            Pool::Http2(pool) => self.http2(pool, request, lease).await,
+            Pool::Http1(pool) => self.http1(pool, request).await,
+            // Boxed: else its size would be that of every request's future.
+            Pool::Http2(pool) => Box::pin(self.http2(pool, request)).await,
         }
     }
 
     async fn http1(
         &self,
         pool: &Rc<Http1Pool>,
-        mut request: Request<Body>,
-        lease: Lease,
+        request: &mut Option<Request<Body>>,
     ) -> Result<Response<Body>, Failed> {
-        *request.version_mut() = Version::HTTP_11;
-        if self.options.host == Host::Target || !request.headers().contains_key(HOST) {
-            request
-                .headers_mut()
-                .insert(HOST, self.target.shared.host.clone());
-        }
+        let lease = Lease::new(self.target.counters.clone());
         if !self.repeatable {
             // It must not meet a connection that the server has closed already: lets the runtime look at the sockets first.
             tokio::task::yield_now().await;
         }
-        let until = self.connect_until();
-        let (connection, reused) = match pool
-            .acquire(self.fresh, until, async || self.connect(until).await)
-            .await
-        {
-            Ok(acquired) => acquired,
-            Err(none) => return Err(self.not_connected(none, request)),
+        let idle = if self.fresh { None } else { pool.take_idle() };
+        let (connection, reused) = match idle {
+            Some(connection) => (connection, true),
+            None => self.open_http1(pool).await?,
         };
-        let (serial, sending) = connection.send(request, self.deadline);
+        let mut taken = request.take().expect("an attempt is made with a request");
+        *taken.version_mut() = Version::HTTP_11;
+        if self.options.host == Host::Target || !taken.headers().contains_key(HOST) {
+            taken
+                .headers_mut()
+                .insert(HOST, self.target.shared.host.clone());
+        }
+        let (serial, sending) = connection.send(taken, self.now, self.deadline, self.repeatable);
         let Some(sending) = sending else {
             // Closed between being taken and now, which nothing does.
             let error = UpstreamError::ConnectionTerminated {
@@ -221,7 +225,6 @@ impl Exchange<'_> {
                 error,
                 progress: Progress::Sent,
                 reused,
-                request: None,
             });
         };
         match sending.await {
@@ -230,61 +233,100 @@ impl Exchange<'_> {
                 Ok(self.respond(response, lease))
             }
             Err(_) if connection.timed_out() => Err(self.timed_out()),
-            Err(error) => Err(self.not_sent(error, reused)),
+            Err(error) => {
+                let failed = self.not_answered(error, request, reused);
+                if request.is_none() {
+                    *request = connection.sent();
+                }
+                Err(failed)
+            }
         }
     }
 
     async fn http2(
         &self,
         pool: &Rc<Http2Pool>,
-        mut request: Request<Body>,
-        mut lease: Lease,
+        request: &mut Option<Request<Body>>,
     ) -> Result<Response<Body>, Failed> {
-        if let Err(error) = self.absolute(&mut request) {
-            return Err(Failed {
-                error,
-                progress: Progress::NotSent,
-                reused: false,
-                request: None,
-            });
-        }
-        let until = self.connect_until();
-        let handshake = |source| UpstreamError::HttpProtocolError {
-            target: self.target.shared.authority(),
-            source: Some(source),
+        let mut lease = Lease::new(self.target.counters.clone());
+        let open = if self.fresh { None } else { pool.take_open() };
+        let (connection, reused) = match open {
+            Some(connection) => (connection, true),
+            None => self.open_http2(pool).await?,
         };
-        let acquired = pool
-            .acquire(
-                self.fresh,
-                until,
-                async || self.connect(until).await,
-                handshake,
-            )
-            .await;
-        let (connection, reused) = match acquired {
-            Ok(acquired) => acquired,
-            Err(none) => return Err(self.not_connected(none, request)),
+        let taken = request.take().expect("an attempt is made with a request");
+        let spare = self.repeatable.then(|| copy_of(&taken));
+        let taken = match self.absolute(taken) {
+            Ok(taken) => taken,
+            Err(error) => {
+                return Err(Failed {
+                    error,
+                    progress: Progress::NotSent,
+                    reused: false,
+                });
+            }
         };
-        let (sending, stream) = connection.send(request);
+        let (sending, stream) = connection.send(taken);
         lease._stream = Some(stream);
         match timeout_at(self.deadline, sending).await {
             Ok(Ok(response)) => Ok(self.respond(response, lease)),
-            Ok(Err(error)) => Err(self.not_sent(error, reused)),
+            Ok(Err(error)) => {
+                let failed = self.not_answered(error, request, reused);
+                if request.is_none() {
+                    *request = spare;
+                }
+                Err(failed)
+            }
             Err(_) => Err(self.timed_out()),
         }
     }
 
-    async fn connect(&self, until: Instant) -> Result<crate::stream::Stream, UpstreamError> {
-        Counters::count(&self.target.counters.connects);
+    /// Boxed, as [`Self::connect`] is: opening is rare, and would be half of the size of every request's future.
+    fn open_http1<'a>(
+        &'a self,
+        pool: &'a Rc<Http1Pool>,
+    ) -> Boxed<'a, Result<(Rc<Http1>, bool), Failed>> {
+        Box::pin(async move {
+            let until = self.connect_until();
+            let opened = pool.acquire(self.fresh, until, self.connect(until)).await;
+            opened.map_err(|none| self.not_connected(none))
+        })
+    }
+
+    fn open_http2<'a>(
+        &'a self,
+        pool: &'a Rc<Http2Pool>,
+    ) -> Boxed<'a, Result<(Rc<Http2>, bool), Failed>> {
+        Box::pin(async move {
+            let until = self.connect_until();
+            let failed = |source| {
+                let target = self.target.shared.authority();
+                UpstreamError::HttpProtocolError {
+                    target,
+                    source: Some(source),
+                }
+            };
+            let opened = pool
+                .acquire(self.fresh, until, self.connect(until), failed)
+                .await;
+            opened.map_err(|none| self.not_connected(none))
+        })
+    }
+
+    fn connect(&self, until: Instant) -> impl Future<Output = Result<Stream, UpstreamError>> + '_ {
         let group = &self.upstream.group;
-        connect::connect(
-            &self.upstream.resolver,
-            &self.target.shared,
-            group.tls.as_ref(),
-            group.settings.protocol,
-            until,
-        )
-        .await
+        let (resolver, target) = (&self.upstream.resolver, &self.target.shared);
+        async move {
+            Counters::count(&self.target.counters.connects);
+            connect::connect(
+                resolver,
+                target,
+                group.tls.as_ref(),
+                group.settings.protocol,
+                until,
+            )
+            .await
+        }
     }
 
     fn connect_until(&self) -> Instant {
@@ -301,12 +343,13 @@ impl Exchange<'_> {
     }
 
     /// Gives the request the absolute URI from which HTTP/2 takes scheme and authority. Source: RFC 9113 §8.3.1.
-    fn absolute(&self, request: &mut Request<Body>) -> Result<(), UpstreamError> {
+    fn absolute(&self, mut request: Request<Body>) -> Result<Request<Body>, UpstreamError> {
         let target = &self.target.shared;
-        let own = request.headers_mut().remove(HOST);
-        let host = own
-            .filter(|_| self.options.host == Host::Request)
-            .unwrap_or_else(|| target.host.clone());
+        let own = request
+            .headers_mut()
+            .remove(HOST)
+            .filter(|_| self.options.host == Host::Request);
+        let host = own.unwrap_or_else(|| target.host.clone());
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = absolute_uri(request.uri(), target, &host).ok_or_else(|| {
             UpstreamError::HttpProtocolError {
@@ -314,10 +357,10 @@ impl Exchange<'_> {
                 source: None,
             }
         })?;
-        Ok(())
+        Ok(request)
     }
 
-    fn not_connected(&self, none: NoConnection<UpstreamError>, request: Request<Body>) -> Failed {
+    fn not_connected(&self, none: NoConnection<UpstreamError>) -> Failed {
         let error = match none {
             NoConnection::LimitReached => UpstreamError::ConnectionLimitReached {
                 target: self.target.shared.authority(),
@@ -328,7 +371,6 @@ impl Exchange<'_> {
             error,
             progress: Progress::NotSent,
             reused: false,
-            request: Some(request),
         }
     }
 
@@ -340,26 +382,31 @@ impl Exchange<'_> {
             error,
             progress: Progress::Sent,
             reused: false,
-            request: None,
         }
     }
 
-    fn not_sent(&self, mut error: TrySendError, reused: bool) -> Failed {
-        let request = error.take_message();
+    /// Puts the request back where hyper had not written any of it.
+    fn not_answered(
+        &self,
+        mut error: TrySendError<Request<Body>>,
+        request: &mut Option<Request<Body>>,
+        reused: bool,
+    ) -> Failed {
+        *request = error.take_message();
         let progress = if request.is_some() {
             Progress::NotSent
         } else {
             Progress::Sent
         };
-        let error = send_error(error.into_error(), &self.target.shared);
         Failed {
-            error,
+            error: send_error(error.into_error(), &self.target.shared),
             progress,
             reused,
-            request,
         }
     }
 }
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 fn absolute_uri(uri: &Uri, target: &Target, host: &HeaderValue) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
