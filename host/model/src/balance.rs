@@ -162,13 +162,14 @@ mod tests {
     #[test]
     fn choices_follow_standing_then_load_then_turn() {
         let least = Balance::LeastRequest;
-        let cases: [(
-            &str,
+        type Case<'a> = (
+            &'a str,
             usize,
             Option<usize>,
-            &[(Standing, u32)],
+            &'a [(Standing, u32)],
             Option<usize>,
-        ); 10] = [
+        );
+        let cases: [Case; 10] = [
             (
                 "the fewest in flight",
                 0,

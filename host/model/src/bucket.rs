@@ -40,10 +40,15 @@ impl Rate {
         let next = full_at.max(now).saturating_add(self.interval);
         let missing = next - now;
         if missing > capacity {
-            return Taken::Rejected { retry_after: Duration::from_nanos(missing - capacity) };
+            return Taken::Rejected {
+                retry_after: Duration::from_nanos(missing - capacity),
+            };
         }
         let left = u32::try_from((capacity - missing) / self.interval).unwrap_or(u32::MAX);
-        Taken::Admitted { full_at: next, left }
+        Taken::Admitted {
+            full_at: next,
+            left,
+        }
     }
 }
 
@@ -59,7 +64,10 @@ mod tests {
         let rate = Rate::new(10.0, 3).expect("valid");
         let mut full_at = 0;
         let mut take = |now| match rate.take(full_at, now) {
-            Taken::Admitted { full_at: next, left } => {
+            Taken::Admitted {
+                full_at: next,
+                left,
+            } => {
                 full_at = next;
                 Ok(left)
             }
@@ -83,7 +91,13 @@ mod tests {
 
     #[test]
     fn settings_that_admit_nothing_are_refused() {
-        for (rate, burst) in [(0.0, 1), (-1.0, 1), (f64::NAN, 1), (f64::INFINITY, 1), (1.0, 0)] {
+        for (rate, burst) in [
+            (0.0, 1),
+            (-1.0, 1),
+            (f64::NAN, 1),
+            (f64::INFINITY, 1),
+            (1.0, 0),
+        ] {
             assert_eq!(Rate::new(rate, burst), None, "{rate} {burst}");
         }
     }

@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn only_end_to_end_fields_are_forwarded() {
-        let cases: [(&[(&str, &str)], &[&str]); 6] = [
+        type Lines<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Lines, &[&str]); 6] = [
             (
                 &[
                     ("accept", "*/*"),

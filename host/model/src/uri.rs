@@ -57,7 +57,7 @@ fn hex(digit: u8) -> Option<u8> {
 /// Percent-encodes `text` for use as one path segment: all but unreserved characters, sub-delims, `:` and `@`
 /// (RFC 3986 §3.3).
 pub fn encode_segment(text: &str) -> Cow<'_, str> {
-    encode(text, |byte| is_segment_byte(byte))
+    encode(text, is_segment_byte)
 }
 
 /// As [`encode_segment`], and `/` stays: for what a greedy parameter holds.

@@ -58,3 +58,6 @@ pub fn parse(path: &Path, text: &str) -> Result<Node, Problems> {
     let node = file.compile(&mut source);
     source.problems.or(node)
 }
+
+#[cfg(test)]
+mod tests;

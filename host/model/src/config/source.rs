@@ -17,6 +17,8 @@ pub(super) struct Source {
     line_starts: Vec<usize>,
     /// Keys that were taken out because their value was wrong: that they are missing is no further problem.
     taken_out: HashSet<String>,
+    /// The file is not TOML: that anything is missing is no further problem.
+    unreadable: bool,
     pub(super) problems: Problems,
 }
 
@@ -29,6 +31,7 @@ impl Source {
                 .chain(newlines.map(|(at, _)| at + 1))
                 .collect(),
             taken_out: HashSet::new(),
+            unreadable: false,
             problems: Problems::default(),
         }
     }
@@ -69,7 +72,7 @@ impl Source {
 
     /// Says that `owner` lacks `key`, unless the key is there with a value that was already complained of.
     pub(super) fn missing(&mut self, span: &Range<usize>, owner: &str, key: &str) {
-        if !self.taken_out.contains(key) {
+        if !self.unreadable && !self.taken_out.contains(key) {
             self.problem(span, format!("{owner}: `{key}` is missing"));
         }
     }
@@ -86,6 +89,7 @@ impl Source {
         }
         if !errors.is_empty() {
             // What recovery guessed would only bring problems that nobody made.
+            self.unreadable = true;
             return T::default();
         }
         for _ in 0..PROBLEMS_MAX {

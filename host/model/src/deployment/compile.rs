@@ -218,7 +218,7 @@ impl Compiler<'_, '_> {
         specs.extend(source.throttles(stage));
         specs.extend(self.accepted(source.validator(stage), source, &place));
         specs.extend(self.accepted(source.mapping(stage), source, &place));
-        specs.extend(written.cloned().filter(|spec| spec.step != Step::LogSink));
+        specs.extend(written.filter(|spec| spec.step != Step::LogSink).cloned());
         let integration = source.integration.as_ref();
         let integration = integration.map(|it| it.compile(stage, self.node, place.clone()));
         specs.extend(self.accepted(integration.transpose(), source, &place));

@@ -1,6 +1,6 @@
 //! What a request reads: the immutable, compiled form of every API and stage of a node.
 //!
-//! A [`Snapshot`] is made by [`compile`] from the API model and the node's deployable settings, and swapped in whole. It
+//! A [`Snapshot`] is made by [`compile()`] from the API model and the node's deployable settings, and swapped in whole. It
 //! names plugins and functions but holds no compiled component: linking those is the server's.
 
 pub mod compile;

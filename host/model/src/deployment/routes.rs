@@ -392,10 +392,10 @@ enum Segment<'p> {
 
 fn parse(path: &str) -> Result<Vec<Segment<'_>>, RouteError> {
     let below = path.strip_prefix('/').ok_or(RouteError::NoSlash)?;
-    let below = below.strip_suffix('/').unwrap_or(below);
     if below.is_empty() {
         return Ok(Vec::new());
     }
+    let below = below.strip_suffix('/').unwrap_or(below);
     let segments = below
         .split('/')
         .map(segment)

@@ -98,6 +98,9 @@ impl<'r> Models<'r> {
             return at.value.clone();
         };
         let mut converted = Map::new();
+        if schema.contains_key("$ref") && at.resolved().is_none() {
+            return Value::Object(converted);
+        }
         if let Some(name) = schema.get("$ref").and_then(|_| self.name_of(at)) {
             converted.insert(
                 "$ref".to_owned(),

@@ -19,7 +19,7 @@ pub(super) enum Scheme {
     /// An authorizer of the service.
     Authorizer(Box<Authorizer>),
     /// An authorizer plugin.
-    Plugin(BindingSpec),
+    Plugin(Box<BindingSpec>),
 }
 
 /// `x-amazon-apigateway-authorizer`.
@@ -74,7 +74,7 @@ impl Schemes {
     /// The authorizer plugins, by the scheme's name.
     pub(super) fn plugins(&self) -> BTreeMap<String, BindingSpec> {
         let plugin = |(name, scheme): (&String, &Scheme)| match scheme {
-            Scheme::Plugin(binding) => Some((name.clone(), binding.clone())),
+            Scheme::Plugin(binding) => Some((name.clone(), (**binding).clone())),
             _ => None,
         };
         self.0.iter().filter_map(plugin).collect()
@@ -116,7 +116,7 @@ impl Schemes {
 fn scheme(at: &At<'_>) -> Option<Scheme> {
     let at = at.resolved()?;
     if at.get("x-tidegate-authorizer").is_some() {
-        return extensions::authorizer(&at).map(Scheme::Plugin);
+        return extensions::authorizer(&at).map(|binding| Scheme::Plugin(Box::new(binding)));
     }
     if let Some(authorizer) = at.get("x-amazon-apigateway-authorizer") {
         return authorizer_of(&at, &authorizer)
