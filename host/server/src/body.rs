@@ -418,3 +418,155 @@ impl Idle {
         Poll::Ready(BodyError::IdleTimeout { after: self.after })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::HeaderMap;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    type Piece = Result<Frame<Bytes>, BoxError>;
+
+    /// A body that yields what is sent to it.
+    struct Fed(mpsc::UnboundedReceiver<Piece>);
+
+    impl http_body::Body for Fed {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+            self.0.poll_recv(cx)
+        }
+    }
+
+    fn fed(pieces: impl IntoIterator<Item = Piece>) -> (mpsc::UnboundedSender<Piece>, Body) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        for piece in pieces {
+            sender.send(piece).unwrap();
+        }
+        (sender, Body::Boxed(UnsyncBoxBody::new(Fed(receiver))))
+    }
+
+    fn data(text: &'static str) -> Piece {
+        Ok(Frame::data(Bytes::from(text)))
+    }
+
+    async fn frame(body: &mut Body) -> Option<Result<Frame<Bytes>, BodyError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+    }
+
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<String>>>);
+
+    impl OnEnd for Seen {
+        fn on_end(self: Box<Self>, bytes: u64, end: End<'_>) {
+            let end = match end {
+                End::Complete => "complete".to_owned(),
+                End::Abandoned => "abandoned".to_owned(),
+                End::Failed(error) => error.fault().to_string(),
+            };
+            self.0.lock().unwrap().push(format!("{bytes} {end}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_once_and_with_its_bytes() {
+        let broken = || Err(BoxError::from("broken"));
+        let cases: [(&str, Body, usize, &str); 7] = [
+            ("read to its end", fed([data("ab"), data("c")]).1, 9, "3 complete"),
+            ("one piece, and not asked again", "abc".into(), 1, "3 complete"),
+            ("dropped in between", fed([data("ab"), data("c")]).1, 1, "2 abandoned"),
+            ("never read", "abc".into(), 0, "0 abandoned"),
+            ("nothing to read", Body::Empty, 0, "0 complete"),
+            ("broken", fed([data("ab"), broken()]).1, 9, "2 failed at its source"),
+            ("too large", fed([data("ab"), data("cdef")]).1.with_limit(5), 9, "2 too large"),
+        ];
+        for (what, body, reads, expected) in cases {
+            let seen = Seen::default();
+            let mut body = body.with_on_end(Box::new(seen.clone()));
+            for _ in 0..reads {
+                match frame(&mut body).await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                }
+            }
+            drop(body);
+            assert_eq!(*seen.0.lock().unwrap(), [expected], "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn two_hooks_are_both_told() {
+        let (first, second) = (Seen::default(), Seen::default());
+        let body = Body::from("abc").with_on_end(Box::new(first.clone())).with_on_end(Box::new(second.clone()));
+        body.collect(9).await.unwrap();
+        assert_eq!(*first.0.lock().unwrap(), ["3 complete"]);
+        assert_eq!(*second.0.lock().unwrap(), ["3 complete"]);
+    }
+
+    #[tokio::test]
+    async fn dropping_unread_is_the_end_where_there_is_nothing_to_send() {
+        let seen = Seen::default();
+        let mut body = Body::from("abc").with_on_end(Box::new(seen.clone()));
+        body.mark_unread();
+        drop(body);
+        assert_eq!(*seen.0.lock().unwrap(), ["0 complete"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_too_long_for_a_piece_is_an_error() {
+        let (feed, body) = fed([]);
+        let mut body = body.with_idle_timeout(Duration::from_secs(30));
+        let feeding = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                feed.send(data("x")).unwrap();
+            }
+            feed.closed().await;
+        };
+        let reading = async {
+            for _ in 0..3 {
+                assert!(frame(&mut body).await.unwrap().is_ok(), "within the time");
+            }
+            tokio::time::sleep(Duration::from_secs(300)).await; // not waited for: does not count
+            let started = Instant::now();
+            let error = frame(&mut body).await.unwrap().unwrap_err();
+            assert_eq!((error.fault(), started.elapsed().as_secs()), (Fault::IdleTimeout, 30));
+            drop(body);
+        };
+        tokio::join!(feeding, reading);
+    }
+
+    #[tokio::test]
+    async fn sizes_and_trailers_are_those_of_the_source() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "42".parse().unwrap());
+        let (feed, body) = fed([data("ab"), Ok(Frame::trailers(trailers.clone()))]);
+        drop(feed);
+        let mut body = body.with_limit(5).with_idle_timeout(Duration::from_secs(1));
+        assert_eq!(body.size_hint().exact(), None);
+        assert_eq!(frame(&mut body).await.unwrap().unwrap().into_data().unwrap(), "ab");
+        assert_eq!(frame(&mut body).await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        assert!(frame(&mut body).await.is_none());
+
+        let watched = Body::from("abc").with_on_end(Box::new(Seen::default()));
+        assert_eq!((watched.size_hint().exact(), watched.is_end_stream()), (Some(3), false));
+        assert!(Body::from("").is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn collecting_stops_at_the_limit() {
+        let whole = || {
+            let (_, body) = fed([data("ab"), data("cd")]);
+            body
+        };
+        assert_eq!(whole().collect(4).await.unwrap(), "abcd");
+        assert_eq!(whole().collect(3).await.unwrap_err().fault(), Fault::TooLarge);
+        assert_eq!(Body::from("abc").collect(2).await.unwrap_err().fault(), Fault::TooLarge);
+        assert_eq!(Body::from("abc").collect(3).await.unwrap(), "abc");
+        assert_eq!(Body::Empty.collect(0).await.unwrap(), "");
+    }
+}

@@ -201,3 +201,49 @@ impl Drop for Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn it_ends_when_the_last_watcher_is_dropped() {
+        let (trigger, signal) = channel();
+        let drain = Drain::new();
+        let mut watchers = [drain.watch(), drain.watch()];
+        let running = tokio::task::spawn_local({
+            let drain = drain.clone();
+            async move { drain.run(signal).await }
+        });
+        trigger.pull(Duration::from_secs(30));
+        for watcher in &mut watchers {
+            watcher.draining().await;
+        }
+        assert!(drain.is_draining() && !running.is_finished());
+        drop(watchers);
+        let started = Instant::now();
+        assert_eq!(running.await.unwrap(), Outcome::Clean);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn it_ends_at_the_deadline_of_the_first_trigger() {
+        let (trigger, signal) = channel();
+        let drain = Drain::new();
+        let _watcher = drain.watch();
+        let started = Instant::now();
+        trigger.pull(Duration::from_secs(30));
+        trigger.pull(Duration::from_secs(90));
+        assert_eq!(drain.run(signal).await, Outcome::Cut { connections: 1 });
+        assert_eq!(started.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_lost_trigger_leaves_no_time() {
+        let (trigger, signal) = channel();
+        let drain = Drain::new();
+        let _watcher = drain.watch();
+        drop(trigger);
+        assert_eq!(drain.run(signal).await, Outcome::Cut { connections: 1 });
+    }
+}

@@ -1,10 +1,22 @@
 //! The Tidegate node: moves bytes between viewers, plugins, functions and upstreams.
 //!
-//! Start at [`listen`] (socket → request) and [`upstream`] (target → response).
+//! Start at [`node`] (what a node is made of) and [`request`] (the way of one request); [`listen`] is how a request gets
+//! here from a socket, [`upstream`] how it gets to a server.
 
+pub mod admin;
 mod alarm;
 pub mod body;
+pub mod builtin;
+pub mod cli;
+pub mod deploy;
 pub mod drain;
 pub mod listen;
+pub mod node;
+mod reload;
+pub mod request;
+pub mod services;
+pub mod store;
 mod stream;
+pub mod telemetry;
 pub mod upstream;
+pub mod worker;

@@ -114,3 +114,6 @@ pub trait Service: 'static {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

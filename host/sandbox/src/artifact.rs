@@ -1,0 +1,115 @@
+//! Compiled components on disk, by the hash of their content.
+//!
+//! Loading machine code is trusting it, so every artifact carries a MAC under a key that only this node's user can read:
+//! one that someone else wrote, or that a disk damaged, is compiled anew. An artifact of another engine version or CPU has
+//! another name, and is never looked at.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::{digest, hmac, rand};
+use wasmtime::Engine;
+
+/// A directory of compiled components.
+#[derive(Debug)]
+pub(crate) struct Artifacts {
+    directory: PathBuf,
+    key: hmac::Key,
+}
+
+impl Artifacts {
+    /// Opens the directory, making it and its key where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// The directory or the key cannot be read or made.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let secret = read_or_make_key(&directory.join("key"))?;
+        Ok(Self { directory: directory.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
+    }
+
+    /// The machine code of the component with this hash, unless there is none or it is not ours.
+    pub(crate) fn read(&self, engine: &Engine, hash: &str) -> Option<Vec<u8>> {
+        let path = self.path(engine, hash);
+        let mut sealed = fs::read(&path).ok()?;
+        let code_length = sealed.len().checked_sub(MAC_BYTES)?;
+        let mac = sealed.split_off(code_length);
+        if hmac::verify(&self.key, &sealed, &mac).is_err() {
+            tracing::warn!(path = %path.display(), "compiled artifact is damaged or not this node's: compiling anew");
+            return None;
+        }
+        Some(sealed)
+    }
+
+    /// Keeps the machine code. A failure costs the next start its time, so it is only logged.
+    pub(crate) fn write(&self, engine: &Engine, hash: &str, code: &[u8]) {
+        let path = self.path(engine, hash);
+        if let Err(error) = self.write_sealed(&path, code) {
+            tracing::warn!(path = %path.display(), %error, "compiled artifact could not be kept");
+        }
+    }
+
+    fn write_sealed(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        // Written beside and renamed, so that no reader sees half of it.
+        let beside = path.with_extension(format!("{}.part", std::process::id()));
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(code)?;
+        file.write_all(hmac::sign(&self.key, code).as_ref())?;
+        drop(file);
+        fs::rename(&beside, path)
+    }
+
+    fn path(&self, engine: &Engine, hash: &str) -> PathBuf {
+        let mut compatibility = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut compatibility);
+        self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility.finish()))
+    }
+}
+
+/// SHA-256 in hex.
+pub(crate) fn content_hash(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Ok(secret) if secret.len() == KEY_BYTES => return Ok(secret),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut secret = vec![0; KEY_BYTES];
+    rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(&secret)?;
+    Ok(secret)
+}
+
+const KEY_BYTES: usize = 32;
+const MAC_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_that_was_tampered_with_is_not_used() {
+        let directory = std::env::temp_dir().join(format!("tidegate-artifacts-{}", std::process::id()));
+        let engine = Engine::default();
+        let artifacts = Artifacts::open(&directory).expect("opens");
+        artifacts.write(&engine, "abc", b"machine code");
+        assert_eq!(artifacts.read(&engine, "abc").as_deref(), Some(&b"machine code"[..]));
+
+        let path = artifacts.path(&engine, "abc");
+        let mut bytes = fs::read(&path).expect("there");
+        bytes[0] ^= 1;
+        fs::write(&path, bytes).expect("writable");
+        assert_eq!(artifacts.read(&engine, "abc"), None);
+        assert_eq!(artifacts.read(&engine, "absent"), None);
+        fs::remove_dir_all(directory).expect("ours");
+    }
+}

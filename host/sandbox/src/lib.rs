@@ -1,0 +1,53 @@
+//! Runs components inside limits.
+//!
+//! A [`Runtime`] turns the bytes of a component into a [`Plugin`] or a [`Function`]: looked at, compiled (or taken from
+//! the artifact cache), linked. A [`Binding`] is a plugin at one place of a pipeline, with its configuration, grants and
+//! limits; each worker thread has a [`Pool`] of its instances and calls its steps through that. A [`FunctionPool`] does
+//! the same for functions (`wasi:http` components).
+//!
+//! This crate knows no socket, no file but its artifact cache, and nothing of API Gateway: the request in hand is an
+//! [`Exchange`], and what a capability does outside the sandbox is the embedder's [`Services`].
+//!
+//! Start at [`runtime`], then [`binding`] and [`pool`].
+
+pub mod artifact;
+pub mod binding;
+pub mod bindings;
+pub mod capabilities;
+pub mod component;
+pub mod engine;
+pub mod exchange;
+pub mod fault;
+pub mod function;
+pub mod grants;
+mod instance;
+pub mod limits;
+pub mod pool;
+pub mod runtime;
+pub mod standing;
+mod wasi;
+
+pub use binding::{BindError, Binding, BindingOptions, Decision, Setup};
+pub use component::{LoadError, Plugin, Step};
+pub use engine::Settings;
+pub use exchange::{Exchange, Reading};
+pub use fault::Fault;
+pub use function::{Function, FunctionOptions, FunctionPool};
+pub use grants::Grants;
+pub use limits::Limits;
+pub use pool::Pool;
+pub use runtime::Runtime;
+pub use capabilities::Services;
+
+/// The bindings' own words for what steps answer.
+pub mod wit {
+    pub use crate::bindings::gateway::exports::tidegate::gateway::authorizer::{Principal, Verdict};
+    pub use crate::bindings::gateway::exports::tidegate::gateway::request_transform::Outcome;
+    pub use crate::bindings::gateway::exports::tidegate::gateway::throttle::Admission;
+    pub use crate::bindings::gateway::exports::tidegate::gateway::validator::Validity;
+    pub use crate::bindings::gateway::tidegate::gateway::api_keys::ApiKey;
+    pub use crate::bindings::gateway::tidegate::gateway::http_client::{HttpError, OutgoingRequest};
+    pub use crate::bindings::gateway::tidegate::gateway::log::Level;
+    pub use crate::bindings::gateway::tidegate::gateway::rate_limit::Taken;
+    pub use crate::bindings::gateway::tidegate::gateway::types::{Edit, Forward, Invocation, Plan, Response};
+}

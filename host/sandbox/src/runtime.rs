@@ -1,0 +1,215 @@
+//! From bytes to something that can be called: engines, linkers and the artifact cache of a node.
+
+use std::sync::{Arc, OnceLock};
+
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+
+use crate::artifact::{Artifacts, content_hash};
+use crate::bindings::gateway::tidegate::gateway as imports;
+use crate::bindings::keyvalue::wasi::keyvalue;
+use crate::component::{Inspection, LoadError, PACKAGE, Plugin};
+use crate::engine::{Settings, TickingEngine};
+use crate::function::{Function, FunctionState, Handler};
+use crate::instance::StepState;
+use crate::wasi;
+
+/// Loads components. One for a node.
+pub struct Runtime {
+    settings: Settings,
+    plain: TickingEngine,
+    /// Made when the first function needs it: it reserves a pool of its own.
+    concurrent: OnceLock<TickingEngine>,
+    calm: Linker<StepState>,
+    waiting: Linker<StepState>,
+    functions: Linker<FunctionState>,
+    artifacts: Option<Artifacts>,
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The machine or the limits do not allow the engine's pool.
+    #[error("the WebAssembly engine does not start: {0:#}")]
+    Engine(wasmtime::Error),
+    /// The directory for artifacts cannot be used.
+    #[error("the directory for compiled components, {path}, cannot be used")]
+    Artifacts {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Runtime {
+    /// Starts the engine and opens the artifact cache.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    pub fn new(settings: Settings) -> Result<Self, RuntimeError> {
+        let plain = TickingEngine::new(&settings, false).map_err(RuntimeError::Engine)?;
+        let artifacts = match &settings.artifacts {
+            None => None,
+            Some(path) => Some(
+                Artifacts::open(path).map_err(|source| RuntimeError::Artifacts { path: path.clone(), source })?,
+            ),
+        };
+        let engine = &plain.engine;
+        Ok(Self {
+            calm: step_linker(engine, false).map_err(RuntimeError::Engine)?,
+            waiting: step_linker(engine, true).map_err(RuntimeError::Engine)?,
+            functions: function_linker(engine).map_err(RuntimeError::Engine)?,
+            concurrent: OnceLock::new(),
+            plain,
+            artifacts,
+            settings,
+        })
+    }
+
+    /// Loads a plugin. Compiles it where the cache does not have it: takes 5 ms to some seconds of one or more cores, so
+    /// call it off the request's threads.
+    ///
+    /// # Errors
+    ///
+    /// Says by name what is wrong with the component.
+    pub fn plugin(&self, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+        let inspection = Inspection::of(bytes)?;
+        inspection.check_plugin()?;
+        let (component, hash) = self.component(&self.plain.engine, bytes)?;
+        let waits = waits(&component);
+        let linker = if waits { &self.waiting } else { &self.calm };
+        let pre = link(linker, &component)?;
+        Ok(Arc::new(Plugin { inspection, pre, waits, hash, code_bytes: component.text().len() }))
+    }
+
+    /// Loads a function, as [`Runtime::plugin`] does a plugin.
+    ///
+    /// # Errors
+    ///
+    /// Says by name what is wrong with the component.
+    pub fn function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
+        let inspection = Inspection::of(bytes)?;
+        let exports = |prefix: &str| inspection.exports.iter().any(|export| export.starts_with(prefix));
+        if exports("wasi:http/incoming-handler@0.2.") {
+            let (component, hash) = self.component(&self.plain.engine, bytes)?;
+            let handler = Handler::incoming(link(&self.functions, &component)?)
+                .map_err(|error| LoadError::Import(format!("{error:#}")))?;
+            return Ok(Arc::new(Function { handler, hash }));
+        }
+        if exports("wasi:http/handler@0.3.") {
+            let engine = &self.concurrent()?.engine;
+            let (component, hash) = self.component(engine, bytes)?;
+            let linker = concurrent_linker(engine).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+            let handler = Handler::concurrent(link(&linker, &component)?)
+                .map_err(|error| LoadError::Import(format!("{error:#}")))?;
+            return Ok(Arc::new(Function { handler, hash }));
+        }
+        Err(LoadError::NoHandler(inspection.listing()))
+    }
+
+    fn concurrent(&self) -> Result<&TickingEngine, LoadError> {
+        if self.concurrent.get().is_none() {
+            let engine = TickingEngine::new(&self.settings, true)
+                .map_err(|error| LoadError::Compile(format!("the engine for wasi:http 0.3 does not start: {error:#}")))?;
+            _ = self.concurrent.set(engine); // another thread may have been first: then its engine serves
+        }
+        Ok(self.concurrent.get().expect("set above"))
+    }
+
+    /// Compiled code, from the cache or new.
+    fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<(Component, String), LoadError> {
+        let hash = content_hash(bytes);
+        if let Some(code) = self.artifacts.as_ref().and_then(|artifacts| artifacts.read(engine, &hash)) {
+            // SAFETY: the artifact carries a MAC under this node's own key (`Artifacts::read`), so it is what
+            // `Component::serialize` gave to this node's user, for an engine of this compatibility hash.
+            match unsafe { Component::deserialize(engine, &code) } {
+                Ok(component) => return Ok((component, hash)),
+                Err(error) => tracing::warn!(hash, "compiled artifact is of no use: {error:#}"),
+            }
+        }
+        let component = Component::new(engine, bytes).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        if let Some(artifacts) = &self.artifacts {
+            match component.serialize() {
+                Ok(code) => artifacts.write(engine, &hash, &code),
+                Err(error) => tracing::warn!(hash, "compiled component cannot be kept: {error:#}"),
+            }
+        }
+        Ok((component, hash))
+    }
+}
+
+fn link<T: 'static>(linker: &Linker<T>, component: &Component) -> Result<InstancePre<T>, LoadError> {
+    linker.instantiate_pre(component).map_err(|error| LoadError::Import(format!("{error:#}")))
+}
+
+/// Whether any imported function can wait for something outside the instance.
+fn waits(component: &Component) -> bool {
+    let engine = component.engine();
+    let component_type = component.component_type();
+    component_type.imports(engine).any(|(interface, item)| match item.ty {
+        ComponentItem::ComponentInstance(instance) => instance.exports(engine).any(|(function, item)| {
+            matches!(item.ty, ComponentItem::ComponentFunc(_)) && function_waits(interface, function)
+        }),
+        _ => false,
+    })
+}
+
+fn function_waits(interface: &str, function: &str) -> bool {
+    let ours = interface.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
+    match ours.and_then(|rest| rest.split('@').next()) {
+        Some(interface) => matches!(interface, "jwks" | "http-client"),
+        None => wasi::waits(interface, function),
+    }
+}
+
+fn step_linker(engine: &Engine, waiting: bool) -> wasmtime::Result<Linker<StepState>> {
+    type State = HasSelf<StepState>;
+    let mut linker = Linker::new(engine);
+    let l = &mut linker;
+    if waiting {
+        wasmtime_wasi::p2::add_to_linker_async(l)?;
+        imports::jwks::add_to_linker::<_, State>(l, |state| state)?;
+        imports::http_client::add_to_linker::<_, State>(l, |state| state)?;
+    } else {
+        wasi::add_calm(l)?;
+    }
+    imports::types::add_to_linker::<_, State>(l, |state| state)?;
+    imports::request::add_to_linker::<_, State>(l, |state| state)?;
+    imports::request_body::add_to_linker::<_, State>(l, |state| state)?;
+    imports::response::add_to_linker::<_, State>(l, |state| state)?;
+    imports::response_body::add_to_linker::<_, State>(l, |state| state)?;
+    imports::log::add_to_linker::<_, State>(l, |state| state)?;
+    imports::crypto::add_to_linker::<_, State>(l, |state| state)?;
+    imports::rate_limit::add_to_linker::<_, State>(l, |state| state)?;
+    imports::api_keys::add_to_linker::<_, State>(l, |state| state)?;
+    imports::shared_cache::add_to_linker::<_, State>(l, |state| state)?;
+    imports::secrets::add_to_linker::<_, State>(l, |state| state)?;
+    imports::metrics::add_to_linker::<_, State>(l, |state| state)?;
+    imports::log_output::add_to_linker::<_, State>(l, |state| state)?;
+    Ok(linker)
+}
+
+fn function_linker(engine: &Engine) -> wasmtime::Result<Linker<FunctionState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    add_keyvalue(&mut linker)?;
+    Ok(linker)
+}
+
+fn concurrent_linker(engine: &Engine) -> wasmtime::Result<Linker<FunctionState>> {
+    let mut linker = function_linker(engine)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+fn add_keyvalue(linker: &mut Linker<FunctionState>) -> wasmtime::Result<()> {
+    type State = HasSelf<FunctionState>;
+    keyvalue::store::add_to_linker::<_, State>(linker, |state| state)?;
+    keyvalue::atomics::add_to_linker::<_, State>(linker, |state| state)?;
+    keyvalue::batch::add_to_linker::<_, State>(linker, |state| state)
+}

@@ -1,0 +1,66 @@
+//! The command line.
+
+mod bench_step;
+mod check;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// A self-hosted API gateway whose pipeline steps are WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM or Ctrl-C; it reloads when its files change, or on SIGHUP.
+    Serve {
+        /// The node's configuration (TOML).
+        file: PathBuf,
+    },
+    /// Say everything that is wrong with configurations (.toml) and API definitions (OpenAPI, .yaml or .json).
+    Check {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print a completion script for a shell: `source <(tidegate completion bash)`.
+    Completion {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
+    /// Measure single step calls, for the benchmark.
+    #[command(hide = true)]
+    BenchStep {
+        /// An authorizer that looks up five headers.
+        component: PathBuf,
+    },
+}
+
+/// Runs the command that the arguments name. `began` is when the process did.
+pub fn run(began: Instant) -> ExitCode {
+    let Arguments { json, command } = Arguments::parse();
+    let done = match command {
+        Command::Serve { file } => serve::run(&file, json, began),
+        Command::Check { files } => check::run(&files, json),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::BenchStep { component } => bench_step::run(&component),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("tidegate: {error:#}");
+        ExitCode::FAILURE
+    })
+}

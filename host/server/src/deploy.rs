@@ -1,0 +1,301 @@
+//! From a node's configuration to what its workers serve from.
+//!
+//! Everything that can be wrong is found here, before a request meets it: the definitions are compiled, the components
+//! loaded, every binding configured once. Only then is there a [`Deployed`], and it is swapped in whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use tidegate_model::config::{self, Node};
+use tidegate_model::deployment::{self as model, Isolation, LogOutput, Snapshot};
+use tidegate_model::{Place, Problems};
+use tidegate_sandbox::binding::Account;
+use tidegate_sandbox::standing::StandingPlan;
+use tidegate_sandbox::{
+    Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin, Runtime, Services, Step,
+};
+
+use crate::builtin;
+use crate::telemetry::metrics::{DeployedMetrics, Metrics};
+
+/// What a node serves from: immutable, shared by all workers.
+pub struct Deployed {
+    /// Counts deployments of this process, from 1.
+    pub revision: u64,
+    pub snapshot: Snapshot,
+    /// In the order of the snapshot's bindings.
+    pub bindings: Vec<Arc<Binding>>,
+    pub functions: BTreeMap<String, LinkedFunction>,
+    /// Hosts (`host` or `host:port`) that standing integrations may send to, beside the upstreams.
+    pub pinned: BTreeSet<String>,
+    pub metrics: DeployedMetrics,
+}
+
+/// A function, ready to be instantiated.
+pub struct LinkedFunction {
+    pub function: Arc<Function>,
+    pub options: FunctionOptions,
+    pub services: Arc<dyn Services>,
+    pub account: Arc<Account>,
+}
+
+/// Makes deployments.
+pub struct Deployer {
+    runtime: Arc<Runtime>,
+    services: Arc<dyn Services>,
+    metrics: Arc<Metrics>,
+}
+
+impl Deployer {
+    pub fn new(runtime: Arc<Runtime>, services: Arc<dyn Services>, metrics: Arc<Metrics>) -> Self {
+        Self { runtime, services, metrics }
+    }
+
+    /// Compiles, loads and configures all that `node` names. What did not change since `before` is taken over, with its
+    /// instances.
+    ///
+    /// # Errors
+    ///
+    /// All problems; nothing has changed then.
+    pub async fn deploy(&self, path: &Path, node: &Node, before: Option<&Deployed>) -> Result<Deployed, Problems> {
+        let place = Place::file(path);
+        let snapshot = model::load(node, &builtin::names())?;
+        let mut problems = Problems::default();
+        let plugins = self.plugins(node, &snapshot, &mut problems).await;
+        let functions = self.functions(node, before, &mut problems).await;
+
+        let mut bindings = Vec::with_capacity(snapshot.bindings.len());
+        let mut pinned = BTreeSet::new();
+        for spec in &snapshot.bindings {
+            let Some(plugin) = plugins.get(&spec.plugin) else { continue }; // its loading has been reported
+            match self.binding(spec, plugin, before).await {
+                Ok(binding) => {
+                    match check_destination(&binding, spec, node) {
+                        Ok(host) => pinned.extend(host),
+                        Err(problem) => problems.add(&place, format!("{}: {problem}", spec.name)),
+                    }
+                    bindings.push(binding);
+                }
+                Err(error) => problems.add(&place, format!("{}: plugin \"{}\": {error}", spec.name, spec.plugin)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let metrics = self.metrics.deployed(&snapshot, &bindings, &functions);
+        let revision = before.map_or(1, |before| before.revision + 1);
+        Ok(Deployed { revision, snapshot, bindings, functions, pinned, metrics })
+    }
+
+    /// Loads every plugin that a binding names, each once.
+    async fn plugins(
+        &self,
+        node: &Node,
+        snapshot: &Snapshot,
+        problems: &mut Problems,
+    ) -> BTreeMap<String, Arc<Plugin>> {
+        let used: BTreeSet<&String> = snapshot.bindings.iter().map(|binding| &binding.plugin).collect();
+        let mut loads = Vec::new();
+        for name in used {
+            let runtime = self.runtime.clone();
+            let own = node.plugins.get(name);
+            let source = own.map(|plugin| plugin.component.clone());
+            let builtin = builtin::component(name);
+            let load = tokio::task::spawn_blocking(move || match (source, builtin) {
+                (Some(file), _) => read_component(&file).and_then(|bytes| load_plugin(&runtime, &bytes)),
+                (None, Some(bytes)) => load_plugin(&runtime, bytes),
+                (None, None) => Err("there is no such plugin".to_owned()),
+            });
+            let place = own.map(|plugin| plugin.place.clone());
+            loads.push((name.clone(), place, load));
+        }
+        let mut plugins = BTreeMap::new();
+        for (name, place, load) in loads {
+            match load.await.unwrap_or_else(|error| Err(format!("loading it failed: {error}"))) {
+                Ok(plugin) => drop(plugins.insert(name, plugin)),
+                Err(problem) => {
+                    let place = place.unwrap_or_else(|| Place::file(Path::new("built-in")));
+                    problems.add(&place, format!("plugin \"{name}\": {problem}"));
+                }
+            }
+        }
+        plugins
+    }
+
+    async fn functions(
+        &self,
+        node: &Node,
+        before: Option<&Deployed>,
+        problems: &mut Problems,
+    ) -> BTreeMap<String, LinkedFunction> {
+        let mut loads = Vec::new();
+        for function in node.functions.values() {
+            let (runtime, file) = (self.runtime.clone(), function.component.clone());
+            let load = tokio::task::spawn_blocking(move || {
+                let bytes = read_component(&file)?;
+                runtime.function(&bytes).map_err(|error| format!("{}: {error}", file.display()))
+            });
+            loads.push((function, load));
+        }
+        let mut functions = BTreeMap::new();
+        for (spec, load) in loads {
+            match load.await.unwrap_or_else(|error| Err(format!("loading it failed: {error}"))) {
+                Ok(function) => {
+                    functions.insert(spec.name.clone(), self.linked_function(spec, function, before));
+                }
+                Err(problem) => problems.add(&spec.place, format!("function \"{}\": {problem}", spec.name)),
+            }
+        }
+        functions
+    }
+
+    fn linked_function(
+        &self,
+        spec: &config::Function,
+        function: Arc<Function>,
+        before: Option<&Deployed>,
+    ) -> LinkedFunction {
+        let options = FunctionOptions {
+            name: spec.name.clone(),
+            environment: spec.environment.clone().into_iter().collect(),
+            tables: spec.tables.clone(),
+            http_client: spec.http_client.clone(),
+            limits: Limits {
+                deadline: spec.deadline,
+                start_deadline: START_DEADLINE,
+                memory_bytes: spec.memory.0,
+                instances_max: FUNCTION_INSTANCES_MAX,
+            },
+            reuse: spec.isolation == Isolation::Reuse,
+        };
+        if let Some(same) = before.and_then(|before| before.functions.get(&spec.name))
+            && same.function.hash == function.hash
+            && same.options == options
+        {
+            return LinkedFunction {
+                function: same.function.clone(),
+                options,
+                services: same.services.clone(),
+                account: same.account.clone(),
+            };
+        }
+        LinkedFunction { function, options, services: self.services.clone(), account: Arc::default() }
+    }
+
+    async fn binding(
+        &self,
+        spec: &Arc<model::Binding>,
+        plugin: &Arc<Plugin>,
+        before: Option<&Deployed>,
+    ) -> Result<Arc<Binding>, tidegate_sandbox::BindError> {
+        if let Some(before) = before {
+            let known = before.snapshot.bindings.iter().zip(&before.bindings);
+            let same = |(other, binding): &(&Arc<model::Binding>, &Arc<Binding>)| {
+                *other == spec && binding.plugin().hash == plugin.hash
+            };
+            if let Some((_, binding)) = known.into_iter().find(same) {
+                return Ok(binding.clone());
+            }
+        }
+        let options = BindingOptions {
+            name: spec.name.clone(),
+            step: step(spec.step),
+            configuration: spec.configuration.to_string(),
+            grants: grants(&spec.grants),
+            limits: Limits {
+                deadline: spec.limits.deadline,
+                start_deadline: spec.limits.start_deadline,
+                memory_bytes: spec.limits.memory_bytes,
+                instances_max: BINDING_INSTANCES_MAX,
+            },
+            reuse: spec.isolation == Isolation::Reuse,
+        };
+        Binding::new(plugin.clone(), options, self.services.clone()).await
+    }
+}
+
+fn load_plugin(runtime: &Runtime, bytes: &[u8]) -> Result<Arc<Plugin>, String> {
+    runtime.plugin(bytes).map_err(|error| error.to_string())
+}
+
+fn read_component(file: &Path) -> Result<Vec<u8>, String> {
+    let size = std::fs::metadata(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?.len();
+    if size > COMPONENT_BYTES_MAX {
+        return Err(format!("{} has {size} bytes; a component has at most {COMPONENT_BYTES_MAX}", file.display()));
+    }
+    std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+}
+
+/// Sees that a standing plan to forward names an upstream or a granted host; returns the host where it is one.
+fn check_destination(binding: &Binding, spec: &model::Binding, node: &Node) -> Result<Option<String>, String> {
+    let uri = match &binding.setup.decision {
+        Decision::Plan(StandingPlan::Forward { uri, .. }) => uri,
+        Decision::Plan(StandingPlan::Invoke { function, .. }) if !node.functions.contains_key(function) => {
+            return Err(format!("there is no function \"{function}\""));
+        }
+        _ => return Ok(None),
+    };
+    let Some((origin, _)) = uri.split_origin() else { return Ok(None) }; // known with the request, and checked then
+    let parsed: http::Uri = origin.parse().map_err(|_| format!("\"{origin}\" is no server"))?;
+    let authority = parsed.authority().ok_or_else(|| format!("\"{origin}\" names no host"))?;
+    if node.upstreams.contains_key(authority.as_str()) {
+        return Ok(None);
+    }
+    if host_is_granted(&spec.grants.upstream, authority) {
+        return Ok(Some(authority.as_str().to_owned()));
+    }
+    Err(format!("no upstream \"{authority}\", and the host is not granted (grants: upstream)"))
+}
+
+/// Whether a grant's list has this host.
+pub fn host_is_granted(granted: &[String], authority: &Authority) -> bool {
+    granted.iter().any(|allowed| {
+        allowed == "*" || allowed.eq_ignore_ascii_case(authority.as_str()) || allowed.eq_ignore_ascii_case(authority.host())
+    })
+}
+
+fn step(step: model::Step) -> Step {
+    match step {
+        model::Step::Authorizer => Step::Authorizer,
+        model::Step::Throttle => Step::Throttle,
+        model::Step::Validator => Step::Validator,
+        model::Step::RequestTransform => Step::RequestTransform,
+        model::Step::Integration => Step::Integration,
+        model::Step::ResponseTransform => Step::ResponseTransform,
+        model::Step::LogSink => Step::LogSink,
+    }
+}
+
+fn grants(grants: &model::Grants) -> Grants {
+    Grants {
+        crypto: grants.crypto,
+        jwks: grants.jwks.clone(),
+        rate_limit: grants.rate_limit,
+        api_keys: grants.api_keys,
+        shared_cache: grants.shared_cache,
+        http_client: grants.http_client.clone(),
+        secrets: grants.secrets.clone(),
+        metrics: grants.metrics,
+        log_output: grants.log_output.as_ref().map(destination),
+    }
+}
+
+/// A log destination as one word: `stdout`, or `file:` and the path.
+fn destination(output: &LogOutput) -> String {
+    match output {
+        LogOutput::Stdout => "stdout".to_owned(),
+        LogOutput::File(path) => format!("file:{}", path.display()),
+    }
+}
+
+/// Interpreters need a good second for their first breath.
+const START_DEADLINE: Duration = Duration::from_secs(5);
+/// Calls of one binding that may wait at once, on each worker: with 64 MiB each they would still fit a large machine.
+const BINDING_INSTANCES_MAX: usize = 128;
+/// Invocations of one function at once, on each worker.
+const FUNCTION_INSTANCES_MAX: usize = 256;
+/// The largest component of the toolchains we know is 18 MiB (CPython inside).
+const COMPONENT_BYTES_MAX: u64 = 256 << 20;

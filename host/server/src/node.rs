@@ -1,0 +1,433 @@
+//! A running node: puts its parts together, serves until it is told to end, and takes new snapshots meanwhile.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwapOption;
+use tidegate_model::balance::{Balance, HealthThresholds};
+use tidegate_model::config::{self, Node};
+use tidegate_model::headers::Via;
+use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::admin::Admin;
+use crate::deploy::{Deployed, Deployer};
+use crate::drain::{self, Drain, Outcome};
+use crate::listen::tls::{Identity, Tls};
+use crate::listen::{self, accept};
+use crate::reload::Files;
+use crate::services::NodeServices;
+use crate::services::client::Client;
+use crate::services::keys::Keys;
+use crate::store::Tables;
+use crate::store::embedded::Embedded;
+use crate::telemetry::lines::Lines;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{self, Directory, Upstreams};
+use crate::worker::{self, Worker};
+
+/// Where a node can be reached, once it is ready.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Ready {
+    pub listeners: Vec<ReadyListener>,
+    pub admin: SocketAddr,
+    /// From the start of the process to here.
+    pub took_ms: u128,
+}
+
+/// A bound listener.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ReadyListener {
+    pub address: SocketAddr,
+    pub tls: bool,
+}
+
+/// Serves until SIGTERM or SIGINT, and then until the requests under way are answered. `ready` is called once.
+///
+/// # Errors
+///
+/// What keeps the node from starting.
+pub fn serve(path: &Path, node: Node, began: Instant, ready: impl FnOnce(&Ready)) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    LocalSet::new().block_on(&runtime, Starting { path, node, began }.run(ready))
+}
+
+struct Starting<'a> {
+    path: &'a Path,
+    node: Node,
+    began: Instant,
+}
+
+/// What reloads need.
+struct Control {
+    path: PathBuf,
+    node: Node,
+    deployer: Deployer,
+    services: Arc<NodeServices>,
+    store: Arc<Embedded>,
+    directory: Arc<Directory>,
+    identities: Vec<(config::ListenerTls, Arc<Tls>)>,
+    deployed: Arc<ArcSwapOption<Deployed>>,
+    snapshots: watch::Sender<Arc<Deployed>>,
+}
+
+impl Starting<'_> {
+    async fn run(self, ready: impl FnOnce(&Ready)) -> Result<()> {
+        let Self { path, node, began } = self;
+        let workers = node.threads.map_or_else(cores, usize::from);
+        let directory = Directory::new(upstream_settings(&node)?, workers).context("upstreams")?;
+        let admin_socket = bind(node.admin.address, 1)?.remove(0);
+        let admin = admin_socket.local_addr().context("the admin address")?;
+
+        let metrics = Metrics::new(workers);
+        metrics.watch_upstreams(directory.clone());
+        let store = Arc::new(Embedded::open(&node.data).map_err(anyhow::Error::new)?);
+        let lines = Lines::start().context("no thread for log lines")?;
+        let client = Client::start(directory.clone(), admin).context("no thread for the HTTP client")?;
+        let services = Arc::new(NodeServices::new(client, store.clone(), lines, metrics.clone()));
+        let settings = SandboxSettings { artifacts: Some(node.data.join("artifacts")), ..SandboxSettings::default() };
+        let sandbox = Arc::new(Runtime::new(settings)?);
+        let deployer = Deployer::new(sandbox, services.clone(), metrics.clone());
+        apply_state(&node, &services, &store)?;
+        let first = match deployer.deploy(path, &node, None).await {
+            Ok(deployed) => Arc::new(deployed),
+            Err(problems) => bail!("{problems}"),
+        };
+        let (snapshots, served) = watch::channel(first.clone());
+        let deployed = Arc::new(ArcSwapOption::new(Some(first)));
+
+        let (trigger, drain) = drain::channel();
+        let mut identities = Vec::new();
+        let mut listeners = Vec::new();
+        for listener in &node.listeners {
+            let tls = match &listener.tls {
+                None => None,
+                Some(files) => {
+                    let tls = Arc::new(tls_of(files, listener)?);
+                    identities.push((files.clone(), tls.clone()));
+                    Some(tls)
+                }
+            };
+            let sockets = bind(listener.address, workers)?;
+            listeners.push(Bound { sockets, tls, settings: listen_settings(&node, listener, workers) });
+        }
+        let addresses = listeners.iter().map(Bound::ready).collect::<Result<Vec<_>>>()?;
+        let threads = start_workers(&node, workers, listeners, &directory, &served, &drain)?;
+
+        let drain_within = node.timeouts.drain;
+        let names = (node.name.clone().unwrap_or_else(host_name), node.region.clone());
+        let service = Admin { name: names.0, region: names.1, metrics, deployed: deployed.clone(), drain: drain.clone() };
+        tokio::task::spawn_local(serve_admin(admin_socket, service, node.timeouts.clone()));
+        let checked = directory.clone();
+        tokio::task::spawn_local(async move { checked.check_health().await });
+
+        let control =
+            Control { path: path.to_owned(), node, deployer, services, store, directory, identities, deployed, snapshots };
+        let took_ms = began.elapsed().as_millis();
+        tracing::info!(%admin, workers, took_ms, "ready");
+        ready(&Ready { listeners: addresses, admin, took_ms });
+
+        control.run().await?;
+        tracing::info!(within_ms = drain_within.as_millis(), "draining");
+        trigger.pull(drain_within);
+        let outcomes = tokio::task::spawn_blocking(move || join(threads)).await.context("waiting for the workers")?;
+        let cut: usize = outcomes.iter().map(|outcome| outcome.map_or(0, |outcome| cut_off(&outcome))).sum();
+        tracing::info!(cut_off = cut, "drained");
+        Ok(())
+    }
+}
+
+impl Control {
+    /// Reloads on SIGHUP and when a file changes; returns on SIGTERM or SIGINT.
+    async fn run(mut self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
+        let mut files = Files::new().context("watching files")?;
+        files.watch(&self.path, &self.node);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hang_up.recv() => self.reload().await,
+                // Losing a change is losing it to a reload that reads the files anyway, or to the end.
+                () = files.changed() => self.reload().await,
+            }
+            files.watch(&self.path, &self.node);
+        }
+    }
+
+    /// Serves from the files as they are now; where they are wrong, everything stays as it was.
+    async fn reload(&mut self) {
+        let began = Instant::now();
+        match self.try_reload().await {
+            Ok(revision) => tracing::info!(revision, took_ms = began.elapsed().as_millis(), "reloaded"),
+            Err(error) => tracing::error!("reload refused, the last good configuration serves on:\n{error:#}"),
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<u64> {
+        let node = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        if (&node.listeners, &node.admin, node.threads, &node.data) != (&self.node.listeners, &self.node.admin, self.node.threads, &self.node.data) {
+            tracing::warn!("[[listener]], [admin], `threads` and `data` are read at the start only: restart for them");
+        }
+        let upstreams = upstream_settings(&node)?;
+        let before = self.deployed.load_full();
+        let deployed = match self.deployer.deploy(&self.path, &node, before.as_deref()).await {
+            Ok(deployed) => Arc::new(deployed),
+            Err(problems) => bail!("{problems}"),
+        };
+        for (files, tls) in &self.identities {
+            tls.replace(&identity_of(files)?).context("certificate")?;
+        }
+        apply_state(&node, &self.services, &self.store)?;
+        self.directory.update(upstreams).context("upstreams")?;
+        let revision = deployed.revision;
+        self.deployed.store(Some(deployed.clone()));
+        self.snapshots.send_replace(deployed);
+        self.node = node;
+        Ok(revision)
+    }
+}
+
+/// A listener's sockets, one for each worker.
+struct Bound {
+    sockets: Vec<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    settings: listen::Settings,
+}
+
+impl Bound {
+    fn ready(&self) -> Result<ReadyListener> {
+        let address = self.sockets[0].local_addr().context("a listener's address")?;
+        Ok(ReadyListener { address, tls: self.tls.is_some() })
+    }
+}
+
+/// What one worker thread starts with.
+struct WorkerStart {
+    shard: usize,
+    settings: worker::Settings,
+    sockets: Vec<(TcpListener, Option<Arc<Tls>>, listen::Settings)>,
+    directory: Arc<Directory>,
+    snapshots: watch::Receiver<Arc<Deployed>>,
+    drain: drain::Signal,
+}
+
+fn start_workers(
+    node: &Node,
+    workers: usize,
+    listeners: Vec<Bound>,
+    directory: &Arc<Directory>,
+    snapshots: &watch::Receiver<Arc<Deployed>>,
+    drain: &drain::Signal,
+) -> Result<Vec<JoinHandle<Result<Outcome>>>> {
+    let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        for (worker, socket) in listener.sockets.into_iter().enumerate() {
+            sockets[worker].push((socket, listener.tls.clone(), listener.settings.clone()));
+        }
+    }
+    let settings = worker::Settings {
+        body_bytes_max: node.limits.body.0,
+        body_timeout: node.timeouts.body,
+        via: Via::new("tidegate").context("the pseudonym in Via is a token")?,
+    };
+    let start = |(shard, sockets)| {
+        let start = WorkerStart {
+            shard,
+            settings: settings.clone(),
+            sockets,
+            directory: directory.clone(),
+            snapshots: snapshots.clone(),
+            drain: drain.clone(),
+        };
+        thread::Builder::new()
+            .name(format!("worker-{shard}"))
+            .spawn(move || start.run())
+            .context("no thread for a worker")
+    };
+    sockets.into_iter().enumerate().map(start).collect()
+}
+
+impl WorkerStart {
+    fn run(self) -> Result<Outcome> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+        LocalSet::new().block_on(&runtime, self.serve())
+    }
+
+    async fn serve(mut self) -> Result<Outcome> {
+        let upstreams = Upstreams::new(self.directory);
+        let first = self.snapshots.borrow_and_update().clone();
+        let worker = Rc::new(Worker::new(self.settings, upstreams, self.shard, first));
+        let adopting = worker.clone();
+        let mut snapshots = self.snapshots;
+        tokio::task::spawn_local(async move {
+            while snapshots.changed().await.is_ok() {
+                let deployed = snapshots.borrow_and_update().clone();
+                adopting.adopt(deployed);
+            }
+        });
+        let drain = Drain::new();
+        for (socket, tls, settings) in self.sockets {
+            let accepting = accept::run(socket, Rc::new(settings), tls, worker.clone(), drain.clone());
+            tokio::task::spawn_local(async move {
+                if let Err(error) = accepting.await {
+                    tracing::error!(%error, "a listener ended");
+                }
+            });
+        }
+        Ok(drain.run(self.drain).await)
+    }
+}
+
+async fn serve_admin(socket: TcpListener, service: Admin, timeouts: config::Timeouts) {
+    let settings = listen::Settings {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        header_timeout: timeouts.header,
+        keep_alive_timeout: timeouts.keep_alive,
+        ..listen::Settings::default()
+    };
+    // It answers until the process ends: a draining node still says that it drains.
+    if let Err(error) = accept::run(socket, Rc::new(settings), None, Rc::new(service), Drain::new()).await {
+        tracing::error!(%error, "the admin address ended");
+    }
+}
+
+/// Gives the services what deployments need beside snapshots: keys, secrets, tables.
+fn apply_state(node: &Node, services: &NodeServices, store: &Embedded) -> Result<()> {
+    let secrets = node.secrets.iter().map(|(name, secret)| Ok((name.clone(), secret_value(name, &secret.source)?)));
+    services.secrets.store(Arc::new(secrets.collect::<Result<_>>()?));
+    services.keys.store(Arc::new(Keys::new(&node.keys)));
+    store.declare(node.functions.values().flat_map(|function| function.tables.clone()).collect());
+    Ok(())
+}
+
+fn secret_value(name: &str, source: &config::SecretSource) -> Result<String> {
+    match source {
+        config::SecretSource::File(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("secret \"{name}\": {}", path.display()))?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        config::SecretSource::Environment(variable) => {
+            std::env::var(variable).with_context(|| format!("secret \"{name}\": ${variable}"))
+        }
+    }
+}
+
+fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>> {
+    accept::bind(address, workers).with_context(|| format!("{address} cannot be listened on"))
+}
+
+fn tls_of(files: &config::ListenerTls, listener: &config::Listener) -> Result<Tls> {
+    Tls::new(&identity_of(files)?, listener.protocols.http1, listener.protocols.http2).context("TLS")
+}
+
+fn identity_of(files: &config::ListenerTls) -> Result<Identity> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
+    Identity::from_pem(&certificate, &key).with_context(|| files.certificate.display().to_string())
+}
+
+fn listen_settings(node: &Node, listener: &config::Listener, workers: usize) -> listen::Settings {
+    let (limits, timeouts) = (&node.limits, &node.timeouts);
+    listen::Settings {
+        connections_max: limits.connections.div_ceil(workers),
+        http1: listener.protocols.http1,
+        http2: listener.protocols.http2,
+        header_bytes_max: usize::try_from(limits.head.0).unwrap_or(usize::MAX),
+        headers_max: limits.headers,
+        header_timeout: timeouts.header,
+        keep_alive_timeout: timeouts.keep_alive,
+        tls_handshake_timeout: timeouts.handshake,
+        http2_streams_max: limits.streams,
+        ..listen::Settings::default()
+    }
+}
+
+fn upstream_settings(node: &Node) -> Result<Vec<upstream::Settings>> {
+    node.upstreams.values().map(upstream_setting).collect()
+}
+
+fn join(threads: Vec<JoinHandle<Result<Outcome>>>) -> Vec<Option<Outcome>> {
+    let outcome = |thread: JoinHandle<Result<Outcome>>| match thread.join() {
+        Ok(Ok(outcome)) => Some(outcome),
+        Ok(Err(error)) => {
+            tracing::error!("a worker ended: {error:#}");
+            None
+        }
+        Err(_) => None, // the panic has been printed
+    };
+    threads.into_iter().map(outcome).collect()
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "tidegate".to_owned(), |name| name.trim().to_owned())
+}
+
+
+fn cut_off(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Clean => 0,
+        Outcome::Cut { connections } => *connections,
+    }
+}
+
+fn upstream_setting(upstream: &config::Upstream) -> Result<upstream::Settings> {
+    let ca = match &upstream.tls.ca {
+        None => None,
+        Some(path) => Some(std::fs::read(path).with_context(|| {
+            format!("{}: upstream \"{}\": {} cannot be read", upstream.place, upstream.name, path.display())
+        })?),
+    };
+    let address = |target: &config::Target| upstream::TargetAddress {
+        tls: target.scheme == config::Scheme::Https,
+        host: target.host.clone(),
+        port: target.port,
+    };
+    let health = upstream.health.as_ref().map(|health| upstream::HealthCheck {
+        path: health.path.clone(),
+        interval: health.interval,
+        timeout: health.timeout,
+        thresholds: HealthThresholds { healthy: health.healthy, unhealthy: health.unhealthy },
+        status: health.status.clone(),
+    });
+    let ejection = upstream
+        .ejection
+        .as_ref()
+        .map(|ejection| upstream::Ejection { failures: ejection.failures, period: ejection.duration });
+    Ok(upstream::Settings {
+        name: upstream.name.clone(),
+        targets: upstream.targets.iter().map(address).collect(),
+        balance: match upstream.balance {
+            config::Balance::RoundRobin => Balance::RoundRobin,
+            config::Balance::LeastRequest => Balance::LeastRequest,
+        },
+        protocol: if upstream.http2 { upstream::Protocol::Http2 } else { upstream::Protocol::Http1 },
+        tls: upstream::Tls { ca, server_name: upstream.tls.server_name.clone() },
+        connect_timeout: upstream.connect_timeout,
+        first_byte_timeout: upstream.first_byte_timeout,
+        body_idle_timeout: BODY_IDLE_TIMEOUT,
+        idle_timeout: upstream.idle_timeout,
+        connections_max: u32::try_from(upstream.connections_max).unwrap_or(u32::MAX),
+        health,
+        ejection,
+        retries: upstream.retries,
+    })
+}
+
+/// Between two pieces of a response's body.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// People, scrapers and health checks.
+const ADMIN_CONNECTIONS_MAX: usize = 256;

@@ -1,0 +1,177 @@
+//! Why the gateway itself answers a request, and what it answers.
+//!
+//! One table gives each cause its status, its message and its gateway response type, as Amazon API Gateway has them
+//! ("Gateway response types").
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tidegate_sandbox::Fault;
+
+use crate::body::BodyError;
+use crate::upstream::UpstreamError;
+
+/// Why a request is answered by the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Neither host nor path names an API of this node.
+    #[error("no API is served here")]
+    UnknownApi,
+    /// The API has no such stage.
+    #[error("no such stage")]
+    UnknownStage {
+        /// REST APIs answer 403, HTTP APIs 404.
+        rest: bool,
+    },
+    /// The API has no such route.
+    #[error("no route matches")]
+    UnknownRoute {
+        /// REST APIs answer 403, HTTP APIs 404.
+        rest: bool,
+    },
+    /// The request's target or its framing cannot be used.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// An authorizer asks for credentials.
+    #[error("unauthorized")]
+    Unauthorized {
+        /// `WWW-Authenticate`.
+        challenge: Option<String>,
+    },
+    /// An authorizer refuses.
+    #[error("forbidden: {}", reason.as_deref().unwrap_or("no reason given"))]
+    Forbidden {
+        /// For the log only.
+        reason: Option<String>,
+    },
+    /// A throttle refuses.
+    #[error("too many requests")]
+    Throttled {
+        /// Until a retry can succeed.
+        retry_after: Duration,
+    },
+    /// A validator refuses the parameters.
+    #[error("invalid parameters: {0}")]
+    InvalidParameters(String),
+    /// A validator refuses the body.
+    #[error("invalid body: {0}")]
+    InvalidBody(String),
+    /// A validator refuses the media type.
+    #[error("unsupported media type")]
+    UnsupportedMediaType,
+    /// The request's body is over the limit.
+    #[error("the body is larger than {bytes_max} bytes")]
+    RequestTooLarge {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The request's body did not come whole.
+    #[error("the request's body failed: {0}")]
+    RequestBody(#[source] BodyError),
+    /// A plugin failed at an authorizer's place.
+    #[error("the authorizer {binding} {fault}")]
+    AuthorizerFault {
+        /// Which.
+        binding: String,
+        /// How.
+        fault: Fault,
+    },
+    /// A plugin failed at another place.
+    #[error("the plugin {binding} {fault}")]
+    PluginFault {
+        /// Which.
+        binding: String,
+        /// How.
+        fault: Fault,
+    },
+    /// The route has nothing behind it.
+    #[error("no integration defined for method")]
+    NoIntegration,
+    /// The integration's plan names what the binding may not reach, or nothing that exists.
+    #[error("the integration cannot be reached: {0}")]
+    Destination(String),
+    /// The upstream gave no response.
+    #[error("the integration failed: {0}")]
+    Upstream(#[source] UpstreamError),
+    /// The function gave no response.
+    #[error("the function {function} {fault}")]
+    Function {
+        /// Which.
+        function: String,
+        /// How.
+        fault: Fault,
+    },
+    /// The response's body is larger than a plugin may have it, or broke off.
+    #[error("the integration's response cannot be read: {0}")]
+    ResponseBody(#[source] BodyError),
+}
+
+/// What follows from an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disposition {
+    pub status: StatusCode,
+    /// What the caller is told.
+    pub message: String,
+    /// The gateway response type, `$context.error.responseType`.
+    pub response_type: &'static str,
+    /// Whether the node's operator has to hear of it.
+    pub log: bool,
+}
+
+impl GatewayError {
+    /// The consequences of this error.
+    pub fn disposition(&self) -> Disposition {
+        let (status, message, response_type, log) = match self {
+            Self::UnknownApi => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
+            Self::UnknownStage { rest: true } => (403, "Forbidden", "ACCESS_DENIED", false),
+            Self::UnknownStage { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
+            Self::UnknownRoute { rest: true } => {
+                (403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN", false)
+            }
+            Self::UnknownRoute { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
+            Self::BadRequest(_) => (400, "Bad Request", "DEFAULT_4XX", false),
+            Self::Unauthorized { .. } => (401, "Unauthorized", "UNAUTHORIZED", false),
+            Self::Forbidden { .. } => (403, "Forbidden", "ACCESS_DENIED", false),
+            Self::Throttled { .. } => (429, "Too Many Requests", "THROTTLED", false),
+            Self::InvalidParameters(message) => (400, message.as_str(), "BAD_REQUEST_PARAMETERS", false),
+            Self::InvalidBody(message) => (400, message.as_str(), "BAD_REQUEST_BODY", false),
+            Self::UnsupportedMediaType => (415, "Unsupported Media Type", "UNSUPPORTED_MEDIA_TYPE", false),
+            Self::RequestTooLarge { .. } => (413, "Request Too Long", "REQUEST_TOO_LARGE", false),
+            Self::RequestBody(BodyError::TooLarge { .. }) => (413, "Request Too Long", "REQUEST_TOO_LARGE", false),
+            Self::RequestBody(BodyError::IdleTimeout { .. }) => (408, "Request Timeout", "DEFAULT_4XX", false),
+            Self::RequestBody(_) => (400, "Bad Request", "DEFAULT_4XX", false),
+            Self::AuthorizerFault { .. } => (500, INTERNAL, "AUTHORIZER_FAILURE", true),
+            Self::PluginFault { .. } => (500, INTERNAL, "DEFAULT_5XX", true),
+            Self::NoIntegration => (500, "No integration defined for method", "API_CONFIGURATION_ERROR", true),
+            Self::Destination(_) => (500, INTERNAL, "API_CONFIGURATION_ERROR", true),
+            Self::Upstream(error) => return upstream(error),
+            Self::Function { fault: Fault::Deadline(_), .. } => (504, TIMEOUT, "INTEGRATION_TIMEOUT", true),
+            Self::Function { fault: Fault::Busy, .. } => (503, UNAVAILABLE, "INTEGRATION_FAILURE", true),
+            Self::Function { .. } => (502, INTERNAL, "INTEGRATION_FAILURE", true),
+            Self::ResponseBody(_) => (502, INTERNAL, "INTEGRATION_FAILURE", true),
+        };
+        disposition(status, message, response_type, log)
+    }
+}
+
+fn upstream(error: &UpstreamError) -> Disposition {
+    let status = error.disposition().status;
+    let (message, response_type) = match status {
+        413 => ("Request Too Long", "REQUEST_TOO_LARGE"),
+        400 => ("Bad Request", "DEFAULT_4XX"),
+        408 => ("Request Timeout", "DEFAULT_4XX"),
+        503 => (UNAVAILABLE, "INTEGRATION_FAILURE"),
+        504 => (TIMEOUT, "INTEGRATION_TIMEOUT"),
+        _ => (INTERNAL, "INTEGRATION_FAILURE"),
+    };
+    disposition(status, message, response_type, status >= 500)
+}
+
+fn disposition(status: u16, message: &str, response_type: &'static str, log: bool) -> Disposition {
+    let status = StatusCode::from_u16(status).expect("from the tables above");
+    Disposition { status, message: message.to_owned(), response_type, log }
+}
+
+const INTERNAL: &str = "Internal server error";
+const TIMEOUT: &str = "Endpoint request timed out";
+const UNAVAILABLE: &str = "Service Unavailable";

@@ -1,0 +1,82 @@
+//! From a request on the wire to one whose API, stage and route are known.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::{Method, Request};
+use hyper::body::Incoming;
+use tidegate_model::deployment::{Flavor, Located, Params, Selection};
+
+use super::exchange::{Account, Exchange, RequestId, Viewer, below, host_of};
+use super::GatewayError;
+use crate::body::Body;
+use crate::listen::Connection;
+use crate::worker::{Local, Worker};
+
+/// Finds the API, the stage and the route, and bounds the body.
+///
+/// A request that no route matches arrives too: its stage's log sinks hear of it.
+pub fn arrive(
+    worker: &Worker,
+    local: &Local,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Result<(Arc<Exchange>, Body), GatewayError> {
+    let (mut head, incoming) = request.into_parts();
+    // A tunnel is nobody's API (RFC 9110 section 9.3.6), and an asterisk names no resource.
+    if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
+        return Err(GatewayError::BadRequest("the target is not a path"));
+    }
+    let (stage, path_offset) = match local.deployed.snapshot.locate(host_of(&head), head.uri.path()) {
+        Located::Stage { stage, path_offset } => (stage.clone(), path_offset),
+        Located::UnknownStage(flavor) => return Err(GatewayError::UnknownStage { rest: flavor == Flavor::Rest }),
+        Located::UnknownApi => return Err(GatewayError::UnknownApi),
+    };
+    let (route, params) = match stage.routes.select(&head.method, below(head.uri.path(), path_offset)) {
+        Selection::Matched { entry, params } => (Some(entry), params),
+        Selection::MethodNotAllowed | Selection::NotFound => (None, Params::default()),
+    };
+    let body = bounded(worker, incoming)?;
+    remove_own_fields(&mut head.headers);
+    let exchange = Exchange {
+        head,
+        stage,
+        route,
+        params,
+        path_offset,
+        viewer: Viewer { peer: connection.peer, tls: connection.tls, port: connection.local.port() },
+        id: RequestId::new(),
+        began: Instant::now(),
+        began_at: SystemTime::now(),
+        account: Account::default(),
+        new_path: None,
+        new_query: None,
+        body: None,
+        response: None,
+        response_body: None,
+    };
+    Ok((Arc::new(exchange), body))
+}
+
+fn bounded(worker: &Worker, incoming: Incoming) -> Result<Body, GatewayError> {
+    use http_body::Body as _;
+    if incoming.is_end_stream() {
+        return Ok(Body::Empty);
+    }
+    let bytes_max = worker.settings.body_bytes_max;
+    if incoming.size_hint().lower() > bytes_max {
+        return Err(GatewayError::RequestTooLarge { bytes_max });
+    }
+    Ok(Body::Incoming(incoming).with_limit(bytes_max).with_idle_timeout(worker.settings.body_timeout))
+}
+
+/// What the gateway tells functions and other nodes in fields of its own, it takes from nobody else.
+fn remove_own_fields(headers: &mut http::HeaderMap) {
+    let ours = |name: &http::HeaderName| name.as_str().starts_with("tidegate-");
+    if headers.keys().any(ours) {
+        let names: Vec<_> = headers.keys().filter(|name| ours(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the node says about itself: log lines, metrics, and the lines of log sinks.
+
+pub mod lines;
+pub mod log;
+pub mod metrics;

@@ -1,0 +1,380 @@
+//! One worker thread: its instances, its connections to upstreams, and its view of what the node serves.
+//!
+//! Nothing here is shared between threads. A new snapshot reaches a worker through [`Worker::adopt`]; requests under way
+//! keep the view that they began with.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use tidegate_model::deployment::{BindingId, Route, Stage};
+use tidegate_model::headers::{Peer, Via};
+use tidegate_sandbox::standing::{Rule, StandingPlan, Template};
+use tidegate_sandbox::{Decision, FunctionPool, Pool, Reading, wit};
+use tokio::sync::mpsc;
+
+use crate::body::Body;
+use crate::deploy::Deployed;
+use crate::listen::{Connection, Service};
+use crate::request::exchange::{Exchange, Viewer};
+use crate::request;
+use crate::telemetry::metrics::RouteMetrics;
+use crate::upstream::{Handle, TargetAddress, Upstreams};
+
+/// What a worker was told when the node started.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The largest request body.
+    pub body_bytes_max: u64,
+    /// How long a request's body may pause.
+    pub body_timeout: Duration,
+    /// The node's entry in `Via`.
+    pub via: Via,
+}
+
+/// One worker thread's state.
+pub struct Worker {
+    pub settings: Settings,
+    pub upstreams: Upstreams,
+    /// Which of the metrics' shards is this thread's.
+    shard: usize,
+    local: RefCell<Rc<Local>>,
+    peers: RefCell<HashMap<(IpAddr, bool, u16), Rc<Peer>>>,
+}
+
+/// A worker's view of one snapshot.
+pub struct Local {
+    pub deployed: Arc<Deployed>,
+    /// By [`BindingId`].
+    pools: Vec<Rc<Pool>>,
+    /// By [`BindingId`]; what is no integration's is `Call`.
+    integrations: Vec<Integration>,
+    functions: HashMap<String, FunctionPool>,
+    /// By the address of the stage, which the snapshot keeps alive.
+    stages: HashMap<*const Stage, Rc<StageLocal>>,
+    unrouted: MetricsHandle,
+}
+
+/// How an integration is carried out.
+pub enum Integration {
+    /// It is called for each request.
+    Call,
+    /// Its plan stands: send the request on.
+    Forward(Forwarding),
+    /// Its plan stands: invoke a function.
+    Invoke { name: String, pool: FunctionPool, timeout: Option<Duration> },
+    /// Its plan stands: answer with this.
+    Respond(wit::Response),
+}
+
+/// A standing plan to send requests on.
+pub struct Forwarding {
+    pub destination: Destination,
+    pub method: Option<Method>,
+    pub rules: Vec<Rule>,
+    pub pass_query: bool,
+    pub timeout: Option<Duration>,
+}
+
+/// Where to.
+pub enum Destination {
+    /// Scheme and authority are the same for all requests.
+    Fixed { handle: Handle, path: PathText },
+    /// They are put together for each.
+    FromTemplate { uri: Template, binding: BindingId },
+}
+
+/// The path and query to ask for.
+pub enum PathText {
+    Fixed(PathAndQuery),
+    Template(Template),
+}
+
+/// A stage, as this worker sees it.
+pub struct StageLocal {
+    pub sinks: Arc<Sinks>,
+    /// By the route's place.
+    routes: Vec<MetricsHandle>,
+    /// What matched no route.
+    unrouted: MetricsHandle,
+    /// By the route's place: whether something looks at the request's fields after they were forwarded.
+    keeps_headers: Vec<bool>,
+}
+
+/// This thread's shard of a route's metrics.
+#[derive(Clone)]
+pub struct MetricsHandle(Arc<RouteMetrics>, usize);
+
+impl MetricsHandle {
+    /// Counts a request.
+    pub fn observe(&self, status: http::StatusCode, latency: Duration) {
+        self.0.observe(self.1, status, latency);
+    }
+
+    /// Counts a request that took no time worth telling.
+    pub fn count(&self, status: http::StatusCode) {
+        self.0.observe(self.1, status, Duration::ZERO);
+    }
+}
+
+/// The log sinks of a stage.
+#[derive(Default)]
+pub struct Sinks(Vec<Sink>);
+
+struct Sink {
+    reads: Arc<tidegate_sandbox::Binding>,
+    records: mpsc::Sender<Vec<Option<String>>>,
+    lost: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Sinks {
+    /// Whether nobody wants records.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Hands a record to each sink. One that does not keep up loses it, and the loss is counted.
+    pub fn write(&self, exchange: &Exchange) {
+        for sink in &self.0 {
+            let values = sink.reads.setup.reads.iter().map(|reading| reading.of(exchange).map(Into::into));
+            if sink.records.try_send(values.collect()).is_err() {
+                sink.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that serves `deployed`.
+    pub fn new(settings: Settings, upstreams: Upstreams, shard: usize, deployed: Arc<Deployed>) -> Self {
+        let local = Rc::new(Local::new(deployed, &upstreams, shard, None));
+        Self { settings, upstreams, shard, local: RefCell::new(local), peers: RefCell::default() }
+    }
+
+    /// What requests that begin now are served from.
+    pub fn local(&self) -> Rc<Local> {
+        self.local.borrow().clone()
+    }
+
+    /// Serves from another snapshot from now on. Instances of bindings that did not change go on.
+    pub fn adopt(&self, deployed: Arc<Deployed>) {
+        let before = self.local();
+        let next = Rc::new(Local::new(deployed, &self.upstreams, self.shard, Some(&before)));
+        *self.local.borrow_mut() = next;
+    }
+
+    /// What upstreams are told of a viewer.
+    pub fn peer(&self, viewer: Viewer) -> Rc<Peer> {
+        let key = (viewer.peer.ip(), viewer.tls, viewer.port);
+        if let Some(peer) = self.peers.borrow().get(&key) {
+            return peer.clone();
+        }
+        let peer = Rc::new(Peer::new(viewer.peer.ip(), viewer.tls, viewer.port));
+        let mut peers = self.peers.borrow_mut();
+        if peers.len() >= PEERS_MAX {
+            peers.clear();
+        }
+        peers.insert(key, peer.clone());
+        peer
+    }
+}
+
+impl Service for Worker {
+    async fn call(self: Rc<Self>, request: Request<Incoming>, connection: Rc<Connection>) -> Response<Body> {
+        request::handle(&self, request, &connection).await
+    }
+
+    fn refused(&self, _connection: &Connection, status: http::StatusCode) -> Option<String> {
+        self.local.borrow().unrouted.count(status);
+        Some(request::RequestId::new().as_str().to_owned())
+    }
+}
+
+impl Local {
+    fn new(deployed: Arc<Deployed>, upstreams: &Upstreams, shard: usize, before: Option<&Self>) -> Self {
+        let pools: Vec<_> = deployed.bindings.iter().map(|binding| pool_of(binding, before)).collect();
+        let functions: HashMap<_, _> =
+            deployed.functions.iter().map(|(name, linked)| (name.clone(), linked.pool(before))).collect();
+        let integrations = pools
+            .iter()
+            .enumerate()
+            .map(|(place, pool)| integration(place, pool, &functions, &deployed, upstreams))
+            .collect();
+        let unrouted = MetricsHandle(deployed.metrics.unrouted.clone(), shard);
+        let mut local =
+            Self { pools, integrations, functions, stages: HashMap::new(), unrouted, deployed: deployed.clone() };
+        for (stage, metrics) in deployed.snapshot.stages.iter().zip(&deployed.metrics.stages) {
+            let view = local.stage_local(stage, metrics, shard);
+            local.stages.insert(Arc::as_ptr(stage), Rc::new(view));
+        }
+        local
+    }
+
+    /// The instances of a binding.
+    pub fn pool(&self, id: BindingId) -> &Pool {
+        &self.pools[id.0 as usize]
+    }
+
+    /// How an integration is carried out.
+    pub fn integration(&self, id: BindingId) -> &Integration {
+        &self.integrations[id.0 as usize]
+    }
+
+    /// The instances of a function.
+    pub fn function(&self, name: &str) -> Option<&FunctionPool> {
+        self.functions.get(name)
+    }
+
+    /// A stage of this snapshot.
+    pub fn stage(&self, stage: &Arc<Stage>) -> Rc<StageLocal> {
+        self.stages.get(&Arc::as_ptr(stage)).expect("a request's stage is of its own snapshot").clone()
+    }
+
+    /// Requests that no stage took.
+    pub fn unrouted(&self) -> &MetricsHandle {
+        &self.unrouted
+    }
+
+    /// The request's fields, to be forwarded: moved, unless something looks at them later.
+    pub fn request_headers(&self, exchange: &mut Exchange) -> HeaderMap {
+        let stage = self.stages.get(&Arc::as_ptr(&exchange.stage));
+        let kept = |place: usize| stage.is_none_or(|stage| stage.keeps_headers[place]);
+        match exchange.route {
+            Some(place) if !kept(place) => std::mem::take(&mut exchange.head.headers),
+            _ => exchange.head.headers.clone(),
+        }
+    }
+
+    fn stage_local(&self, stage: &Stage, metrics: &crate::telemetry::metrics::StageMetrics, shard: usize) -> StageLocal {
+        let sinks: Vec<_> = stage.log_sinks.iter().map(|&id| self.sink(id)).collect();
+        let sinks_read = stage.log_sinks.iter().any(|&id| {
+            self.pool(id).binding().setup.reads.iter().any(Reading::needs_headers)
+        });
+        let keeps_headers = stage.entries.iter().map(|route| sinks_read || self.reads_later(route)).collect();
+        StageLocal {
+            sinks: Arc::new(Sinks(sinks)),
+            routes: metrics.routes.iter().map(|route| MetricsHandle(route.clone(), shard)).collect(),
+            unrouted: MetricsHandle(metrics.unrouted.clone(), shard),
+            keeps_headers,
+        }
+    }
+
+    fn reads_later(&self, route: &Route) -> bool {
+        route.pipeline.response_transforms.iter().any(|&id| match &self.pool(id).binding().setup.decision {
+            Decision::Rules(rules) => rules.iter().any(Rule::reads_headers),
+            Decision::Call | Decision::Plan(_) => true,
+        })
+    }
+
+    /// Starts the task that hands records to a sink, in batches. It ends when nobody can send it any.
+    fn sink(&self, id: BindingId) -> Sink {
+        let pool = self.pools[id.0 as usize].clone();
+        let (records, mut queue) = mpsc::channel(RECORDS_MAX);
+        let lost = self.deployed.metrics.records_lost.clone();
+        let sink = Sink { reads: pool.binding().clone(), records, lost: lost.clone() };
+        tokio::task::spawn_local(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while queue.recv_many(&mut batch, BATCH).await > 0 {
+                if let Err(fault) = pool.write_records(&batch).await {
+                    lost.fetch_add(batch.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                    tracing::warn!(binding = pool.binding().name(), kind = fault.kind(), %fault, "log records lost");
+                }
+                batch.clear();
+            }
+        });
+        sink
+    }
+}
+
+impl StageLocal {
+    /// The metrics of a route, or of what matched none.
+    pub fn route(&self, place: Option<usize>) -> &MetricsHandle {
+        place.map_or(&self.unrouted, |place| &self.routes[place])
+    }
+}
+
+impl crate::deploy::LinkedFunction {
+    fn pool(&self, before: Option<&Local>) -> FunctionPool {
+        let unchanged = |local: &&Local| {
+            local.deployed.functions.get(&self.options.name).is_some_and(|other| Arc::ptr_eq(&other.account, &self.account))
+        };
+        match before.filter(unchanged).and_then(|local| local.functions.get(&self.options.name)) {
+            Some(pool) => pool.clone(),
+            None => FunctionPool::new(
+                self.function.clone(),
+                self.options.clone(),
+                self.services.clone(),
+                self.account.clone(),
+            ),
+        }
+    }
+}
+
+fn pool_of(binding: &Arc<tidegate_sandbox::Binding>, before: Option<&Local>) -> Rc<Pool> {
+    let same = |pool: &&Rc<Pool>| Arc::ptr_eq(pool.binding(), binding);
+    match before.and_then(|local| local.pools.iter().find(same)) {
+        Some(pool) => pool.clone(),
+        None => Rc::new(Pool::new(binding.clone())),
+    }
+}
+
+fn integration(
+    place: usize,
+    pool: &Pool,
+    functions: &HashMap<String, FunctionPool>,
+    deployed: &Deployed,
+    upstreams: &Upstreams,
+) -> Integration {
+    let Decision::Plan(plan) = &pool.binding().setup.decision else { return Integration::Call };
+    let milliseconds = |timeout: Option<u32>| timeout.map(|timeout| Duration::from_millis(timeout.into()));
+    match plan {
+        StandingPlan::Respond(response) => Integration::Respond(response.clone()),
+        StandingPlan::Invoke { function, timeout_ms } => {
+            let pool = functions.get(function).expect("a deployment names functions that the node has").clone();
+            Integration::Invoke { name: function.clone(), pool, timeout: milliseconds(*timeout_ms) }
+        }
+        StandingPlan::Forward { uri, method, rules, pass_query, timeout_ms } => {
+            let binding = BindingId(u32::try_from(place).expect("bindings are counted in 32 bits"));
+            let destination = fixed_destination(uri, deployed, upstreams)
+                .unwrap_or_else(|| Destination::FromTemplate { uri: uri.clone(), binding });
+            Integration::Forward(Forwarding {
+                destination,
+                method: method.clone(),
+                rules: rules.clone(),
+                pass_query: *pass_query,
+                timeout: milliseconds(*timeout_ms),
+            })
+        }
+    }
+}
+
+/// The destination of a URI whose scheme and authority are literal. The deployment has checked that it is allowed.
+fn fixed_destination(uri: &Template, deployed: &Deployed, upstreams: &Upstreams) -> Option<Destination> {
+    let (origin, rest) = uri.split_origin()?;
+    let origin: http::Uri = origin.parse().ok()?;
+    let authority = origin.authority()?.as_str();
+    let handle = match upstreams.named(authority) {
+        Some(handle) => handle,
+        None if deployed.pinned.contains(authority) => upstreams.resolve(&TargetAddress::of(&origin)?).ok()?,
+        None => return None,
+    };
+    let path = match rest.literal() {
+        Some("") => PathText::Fixed(PathAndQuery::from_static("/")),
+        Some(path) => PathText::Fixed(path.parse().ok()?),
+        None => PathText::Template(rest),
+    };
+    Some(Destination::Fixed { handle, path })
+}
+
+/// Viewers whose forwarding fields are kept ready.
+const PEERS_MAX: usize = 1024;
+/// Records that wait for a sink; beyond, they are lost.
+const RECORDS_MAX: usize = 16_384;
+/// Records of one call; the contract's bound.
+const BATCH: usize = 256;
