@@ -165,7 +165,7 @@ pub const BYTES_MAX: usize = 10 << 20;
 /// The deepest nesting, as serde_json's.
 pub const DEPTH_MAX: usize = 127;
 
-/// The bytes of all keys and scalars, and [`NODE_WEIGHT`] for each value, aliases expanded.
+/// The bytes of all keys and scalars, and 32 for each value, aliases expanded.
 pub const WEIGHT_MAX: usize = 64 << 20;
 
 /// What a value weighs beside its text.

@@ -49,7 +49,7 @@ fn full_toml_writes_the_defaults_that_it_claims() {
         (least.data, least.region, least.suffix)
     );
     let table = "[upstream.orders]\ntargets = ['http://127.0.0.1:9001', 'http://127.0.0.1:9002']\nhealth = { path = '/health' }\n\
-                 ejection = {}\n[function.greet]\ncomponent = 'greet.wasm'";
+                 ejection = {}\n[function.items]\ncomponent = 'items.wasm'";
     let least = parse_text(&format!(
         "[[listener]]\naddress = '127.0.0.1:8080'\n{table}"
     ))
@@ -62,9 +62,9 @@ fn full_toml_writes_the_defaults_that_it_claims() {
             ..least.upstreams["orders"].clone()
         }
     );
-    let (greet, plain) = (&full.functions["greet"], &least.functions["greet"]);
+    let (full, plain) = (&full.functions["items"], &least.functions["items"]);
     assert_eq!(
-        (greet.deadline, greet.memory, greet.isolation),
+        (full.deadline, full.memory, full.isolation),
         (plain.deadline, plain.memory, plain.isolation)
     );
 }

@@ -3,7 +3,7 @@
 //! A tree of path segments, walked without allocating. REST APIs choose the resource by path alone and then look for the
 //! method; HTTP APIs choose among the routes that have the method ("full match", then greedy, then `$default`). A request's
 //! literal segments are compared percent-decoded, its parameters stay as they are: decode them with
-//! [`decode_segment`](crate::uri::decode_segment).
+//! [`decode_segment`].
 
 use std::ops::Range;
 
