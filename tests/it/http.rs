@@ -145,7 +145,8 @@ async fn bodies_stream_through_piece_by_piece_in_both_directions() {
             );
         }
         drop(pieces);
-        assert!(response.body_mut().frame().await.is_none());
+        let end = response.body_mut().frame().await;
+        assert!(end.is_none(), "{end:?}");
     }
 }
 

@@ -54,32 +54,32 @@ impl Pool {
     }
 
     /// Calls an authorizer.
-    pub async fn authorize(&self, exchange: &Arc<dyn Exchange>) -> Result<Verdict, Fault> {
+    pub async fn authorize(&self, exchange: Arc<dyn Exchange>) -> Result<Verdict, Fault> {
         self.call(exchange).await
     }
 
     /// Calls a throttle.
-    pub async fn admit(&self, exchange: &Arc<dyn Exchange>) -> Result<Admission, Fault> {
+    pub async fn admit(&self, exchange: Arc<dyn Exchange>) -> Result<Admission, Fault> {
         self.call(exchange).await
     }
 
     /// Calls a validator.
-    pub async fn validate(&self, exchange: &Arc<dyn Exchange>) -> Result<Validity, Fault> {
+    pub async fn validate(&self, exchange: Arc<dyn Exchange>) -> Result<Validity, Fault> {
         self.call(exchange).await
     }
 
     /// Calls a request transform.
-    pub async fn transform_request(&self, exchange: &Arc<dyn Exchange>) -> Result<Outcome, Fault> {
+    pub async fn transform_request(&self, exchange: Arc<dyn Exchange>) -> Result<Outcome, Fault> {
         self.call(exchange).await
     }
 
     /// Calls an integration.
-    pub async fn integrate(&self, exchange: &Arc<dyn Exchange>) -> Result<Plan, Fault> {
+    pub async fn integrate(&self, exchange: Arc<dyn Exchange>) -> Result<Plan, Fault> {
         self.call(exchange).await
     }
 
     /// Calls a response transform.
-    pub async fn transform_response(&self, exchange: &Arc<dyn Exchange>) -> Result<Vec<Edit>, Fault> {
+    pub async fn transform_response(&self, exchange: Arc<dyn Exchange>) -> Result<Vec<Edit>, Fault> {
         self.call(exchange).await
     }
 
@@ -88,20 +88,20 @@ impl Pool {
         self.timed(self.run(None, records)).await
     }
 
-    /// Calls the step of the binding with the values that it asked for.
+    /// Calls the step of the binding with the values that it asked for. Nothing holds the exchange once this is ready.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the instance that was in use.
-    async fn call<R>(&self, exchange: &Arc<dyn Exchange>) -> Result<R, Fault>
+    async fn call<R>(&self, exchange: Arc<dyn Exchange>) -> Result<R, Fault>
     where
         R: Lift + Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let reads = &self.binding.setup.reads;
-        let values: SmallVec<[_; 4]> = reads.iter().map(|reading| reading.of(&**exchange)).collect();
+        let values: SmallVec<[_; 4]> = reads.iter().map(|reading| reading.of(&*exchange)).collect();
         let given: SmallVec<[Option<&str>; 4]> = values.iter().map(Option::as_deref).collect();
-        self.timed(self.run::<Given<'_>, R>(Some(exchange), &given)).await
+        self.timed(self.run::<Given<'_>, R>(Some(&exchange), &given)).await
     }
 
     async fn timed<R>(&self, call: impl Future<Output = Result<R, Fault>>) -> Result<R, Fault> {

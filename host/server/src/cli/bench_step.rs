@@ -43,11 +43,11 @@ async fn measure(plugin: &Arc<tidegate_sandbox::Plugin>, reuse: bool, calls: u32
     let pool = Pool::new(Binding::new(plugin.clone(), options, Arc::new(NoServices)).await?);
     let exchange: Arc<dyn Exchange> = Arc::new(FiveHeaders::new());
     for _ in 0..calls / 10 {
-        pool.authorize(&exchange).await?;
+        pool.authorize(exchange.clone()).await?;
     }
     let (began, allowed) = (cpu_time()?, Instant::now());
     for _ in 0..calls {
-        ensure!(matches!(pool.authorize(&exchange).await?, Verdict::Allow(_)), "the authorizer refused");
+        ensure!(matches!(pool.authorize(exchange.clone()).await?, Verdict::Allow(_)), "the authorizer refused");
     }
     let took = cpu_time()?.saturating_sub(began).min(allowed.elapsed());
     Ok(u64::try_from(took.as_nanos() / u128::from(calls)).unwrap_or(u64::MAX))

@@ -39,7 +39,7 @@ async fn authorize(
     body: &mut Body,
 ) -> Result<(), GatewayError> {
     collect_for(local, id, route, exchange, body).await?;
-    match local.pool(id).authorize(&shared(exchange)).await {
+    match local.pool(id).authorize(shared(exchange)).await {
         Ok(Verdict::Allow(principal)) => {
             identify(&mut own(exchange).account.principal, principal);
             Ok(())
@@ -58,7 +58,7 @@ async fn throttle(
     body: &mut Body,
 ) -> Result<(), GatewayError> {
     collect_for(local, id, route, exchange, body).await?;
-    match local.pool(id).admit(&shared(exchange)).await {
+    match local.pool(id).admit(shared(exchange)).await {
         Ok(Admission::Admit) => Ok(()),
         Ok(Admission::Reject(milliseconds)) => {
             Err(GatewayError::Throttled { retry_after: Duration::from_millis(milliseconds.into()) })
@@ -75,7 +75,7 @@ async fn validate(
     body: &mut Body,
 ) -> Result<(), GatewayError> {
     collect_for(local, id, route, exchange, body).await?;
-    match local.pool(id).validate(&shared(exchange)).await {
+    match local.pool(id).validate(shared(exchange)).await {
         Ok(Validity::Valid) => Ok(()),
         Ok(Validity::InvalidParameters(message)) => Err(GatewayError::InvalidParameters(message)),
         Ok(Validity::InvalidBody(message)) => Err(GatewayError::InvalidBody(message)),

@@ -37,7 +37,7 @@ pub async fn call(
         Integration::Respond(response) => respond(response.clone()).map_err(|fault| at(local, id, fault)),
         Integration::Call => {
             collect_for(local, id, route, exchange, &mut body).await?;
-            match local.pool(id).integrate(&shared(exchange)).await {
+            match local.pool(id).integrate(shared(exchange)).await {
                 Ok(plan) => carry_out(worker, local, id, route, exchange, body, plan).await,
                 Err(fault) => Err(at(local, id, fault)),
             }

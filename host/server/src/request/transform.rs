@@ -37,7 +37,7 @@ pub async fn request(
             continue;
         }
         collect_for(local, id, route, exchange, body).await?;
-        let outcome = match local.pool(id).transform_request(&shared(exchange)).await {
+        let outcome = match local.pool(id).transform_request(shared(exchange)).await {
             Ok(Outcome::Edits(edits)) => apply_request_edits(own(exchange), edits).map(|()| None),
             Ok(Outcome::Respond(response)) => respond(response).map(Some),
             Err(fault) => Err(fault),
@@ -69,7 +69,7 @@ pub async fn response(
             continue;
         }
         collect_response_for(local, id, route, exchange, &mut body).await?;
-        let outcome = match local.pool(id).transform_response(&shared(exchange)).await {
+        let outcome = match local.pool(id).transform_response(shared(exchange)).await {
             Ok(edits) => apply_response_edits(own(exchange), edits),
             Err(fault) => Err(fault),
         };
