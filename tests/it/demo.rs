@@ -84,7 +84,11 @@ async fn every_gate_of_the_sample_holds() {
         .assert_error(403, "Missing Authentication Token");
     let listed = send(&node, "GET", "/dev/items", Value::Null).await;
     listed.assert_status(200);
-    assert_eq!(listed.header("x-served-by"), "tidegate", "the transformation of every response");
+    assert_eq!(
+        listed.header("x-served-by"),
+        "tidegate",
+        "the transformation of every response"
+    );
 }
 
 #[tokio::test]

@@ -27,9 +27,15 @@ impl Artifacts {
     ///
     /// The directory or the key cannot be read or made.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         let secret = read_or_make_key(&directory.join("key"))?;
-        Ok(Self { directory: directory.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
+        Ok(Self {
+            directory: directory.to_owned(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+        })
     }
 
     /// The machine code of the component with this hash, unless there is none or it is not ours.
@@ -56,7 +62,12 @@ impl Artifacts {
     fn write_sealed(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         // Written beside and renamed, so that no reader sees half of it.
         let beside = path.with_extension(format!("{}.part", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(code)?;
         file.write_all(hmac::sign(&self.key, code).as_ref())?;
         drop(file);
@@ -65,14 +76,21 @@ impl Artifacts {
 
     fn path(&self, engine: &Engine, hash: &str) -> PathBuf {
         let mut compatibility = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut compatibility);
-        self.directory.join(format!("{hash}-{:016x}.cwasm", compatibility.finish()))
+        engine
+            .precompile_compatibility_hash()
+            .hash(&mut compatibility);
+        self.directory
+            .join(format!("{hash}-{:016x}.cwasm", compatibility.finish()))
     }
 }
 
 /// SHA-256 in hex.
 pub(crate) fn content_hash(bytes: &[u8]) -> String {
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    digest::digest(&digest::SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect()
 }
 
 fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
@@ -84,7 +102,12 @@ fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut secret = vec![0; KEY_BYTES];
     rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(&secret)?;
     Ok(secret)
 }
@@ -98,11 +121,15 @@ mod tests {
 
     #[test]
     fn an_artifact_that_was_tampered_with_is_not_used() {
-        let directory = std::env::temp_dir().join(format!("tidegate-artifacts-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("tidegate-artifacts-{}", std::process::id()));
         let engine = Engine::default();
         let artifacts = Artifacts::open(&directory).expect("opens");
         artifacts.write(&engine, "abc", b"machine code");
-        assert_eq!(artifacts.read(&engine, "abc").as_deref(), Some(&b"machine code"[..]));
+        assert_eq!(
+            artifacts.read(&engine, "abc").as_deref(),
+            Some(&b"machine code"[..])
+        );
 
         let path = artifacts.path(&engine, "abc");
         let mut bytes = fs::read(&path).expect("there");

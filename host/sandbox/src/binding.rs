@@ -119,12 +119,16 @@ impl Account {
 
     /// Instances alive.
     pub fn instances(&self) -> u64 {
-        self.instances_started().saturating_sub(self.dropped.load(Ordering::Relaxed))
+        self.instances_started()
+            .saturating_sub(self.dropped.load(Ordering::Relaxed))
     }
 
     pub(crate) fn called(&self, took: Duration, faulty: bool) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.nanoseconds.fetch_add(
+            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         if faulty {
             self.faults.fetch_add(1, Ordering::Relaxed);
         }
@@ -151,7 +155,9 @@ pub enum BindError {
         implemented: String,
     },
     /// It imports a capability that was not granted.
-    #[error("the plugin imports {0}, which this binding was not granted: add it under `grants`, or use another plugin")]
+    #[error(
+        "the plugin imports {0}, which this binding was not granted: add it under `grants`, or use another plugin"
+    )]
     NotGranted(String),
     /// The step has another shape than the contract says.
     #[error("the plugin's export has another type than {PACKAGE}@{VERSION} says: {0}")]
@@ -179,9 +185,20 @@ impl Binding {
         options: BindingOptions,
         services: Arc<dyn Services>,
     ) -> Result<Arc<Self>, BindError> {
-        let BindingOptions { name, step, configuration, grants, limits, reuse } = options;
+        let BindingOptions {
+            name,
+            step,
+            configuration,
+            grants,
+            limits,
+            reuse,
+        } = options;
         if !plugin.implements(step) {
-            let implemented = plugin.steps().map(Step::name).collect::<Vec<_>>().join(", ");
+            let implemented = plugin
+                .steps()
+                .map(Step::name)
+                .collect::<Vec<_>>()
+                .join(", ");
             return Err(BindError::NotThatStep { step, implemented });
         }
         if let Some(import) = grants.missing(plugin.imports()) {
@@ -190,13 +207,29 @@ impl Binding {
         }
         let exports = Exports::of(&plugin, step)?;
         let shared_cache = SharedCache::default();
-        let core = Arc::new(Core { name: name.into(), configuration, grants, limits, services, shared_cache });
-        let mut binding =
-            Self { core, plugin, exports, reuse, step, setup: Setup::default(), account: Account::default() };
-        let (_first, setup) = Instance::start(&binding).await.map_err(|fault| match fault {
-            Fault::Start(reason) => BindError::Configure(Fault::Start(reason)),
-            fault => BindError::Configure(fault),
-        })?;
+        let core = Arc::new(Core {
+            name: name.into(),
+            configuration,
+            grants,
+            limits,
+            services,
+            shared_cache,
+        });
+        let mut binding = Self {
+            core,
+            plugin,
+            exports,
+            reuse,
+            step,
+            setup: Setup::default(),
+            account: Account::default(),
+        };
+        let (_first, setup) = Instance::start(&binding)
+            .await
+            .map_err(|fault| match fault {
+                Fault::Start(reason) => BindError::Configure(Fault::Start(reason)),
+                fault => BindError::Configure(fault),
+            })?;
         binding.setup = Setup::parse(step, setup).map_err(BindError::Setup)?;
         Ok(Arc::new(binding))
     }
@@ -215,14 +248,21 @@ impl Binding {
 impl Exports {
     fn of(plugin: &Plugin, step: Step) -> Result<Self, BindError> {
         let (interface, function) = step.export();
-        let exports =
-            Self { configure: index(plugin, "plugin", "configure")?, step: index(plugin, interface, function)? };
-        check_types(plugin, &exports, step).map_err(|error| BindError::Shape(format!("{error:#}")))?;
+        let exports = Self {
+            configure: index(plugin, "plugin", "configure")?,
+            step: index(plugin, interface, function)?,
+        };
+        check_types(plugin, &exports, step)
+            .map_err(|error| BindError::Shape(format!("{error:#}")))?;
         Ok(exports)
     }
 }
 
-fn index(plugin: &Plugin, interface: &str, function: &str) -> Result<ComponentExportIndex, BindError> {
+fn index(
+    plugin: &Plugin,
+    interface: &str,
+    function: &str,
+) -> Result<ComponentExportIndex, BindError> {
     let component = plugin.pre.component();
     let name = format!("{PACKAGE}/{interface}@{VERSION}");
     component
@@ -237,30 +277,59 @@ fn check_types(plugin: &Plugin, exports: &Exports, step: Step) -> wasmtime::Resu
     type Given = Vec<Option<String>>;
     let component = plugin.pre.component();
     let instance_type = plugin.pre.instance_type();
-    let function = |index: &ComponentExportIndex| match component.get_export(None, index).map(|(item, _)| item) {
+    let function = |index: &ComponentExportIndex| match component
+        .get_export(None, index)
+        .map(|(item, _)| item)
+    {
         Some(ComponentItem::ComponentFunc(function)) => Ok(function),
         _ => Err(wasmtime::format_err!("the export is no function")),
     };
-    function(&exports.configure)?.typecheck::<(String,), (Result<exports::plugin::Setup, String>,)>(&instance_type)?;
+    function(&exports.configure)?
+        .typecheck::<(String,), (Result<exports::plugin::Setup, String>,)>(&instance_type)?;
     let step_function = function(&exports.step)?;
     match step {
-        Step::Authorizer => step_function.typecheck::<(Given,), (Result<wit::Verdict, String>,)>(&instance_type),
-        Step::Throttle => step_function.typecheck::<(Given,), (Result<wit::Admission, String>,)>(&instance_type),
-        Step::Validator => step_function.typecheck::<(Given,), (Result<wit::Validity, String>,)>(&instance_type),
-        Step::RequestTransform => step_function.typecheck::<(Given,), (Result<wit::Outcome, String>,)>(&instance_type),
-        Step::Integration => step_function.typecheck::<(Given,), (Result<wit::Plan, String>,)>(&instance_type),
-        Step::ResponseTransform => step_function.typecheck::<(Given,), (Result<Vec<wit::Edit>, String>,)>(&instance_type),
-        Step::LogSink => step_function.typecheck::<(Vec<Given>,), (Result<(), String>,)>(&instance_type),
+        Step::Authorizer => {
+            step_function.typecheck::<(Given,), (Result<wit::Verdict, String>,)>(&instance_type)
+        }
+        Step::Throttle => {
+            step_function.typecheck::<(Given,), (Result<wit::Admission, String>,)>(&instance_type)
+        }
+        Step::Validator => {
+            step_function.typecheck::<(Given,), (Result<wit::Validity, String>,)>(&instance_type)
+        }
+        Step::RequestTransform => {
+            step_function.typecheck::<(Given,), (Result<wit::Outcome, String>,)>(&instance_type)
+        }
+        Step::Integration => {
+            step_function.typecheck::<(Given,), (Result<wit::Plan, String>,)>(&instance_type)
+        }
+        Step::ResponseTransform => {
+            step_function.typecheck::<(Given,), (Result<Vec<wit::Edit>, String>,)>(&instance_type)
+        }
+        Step::LogSink => {
+            step_function.typecheck::<(Vec<Given>,), (Result<(), String>,)>(&instance_type)
+        }
     }
 }
 
 impl Setup {
     fn parse(step: Step, setup: exports::plugin::Setup) -> Result<Self, String> {
         if setup.reads.len() > READS_MAX {
-            return Err(format!("it reads {} values; {READS_MAX} is the most", setup.reads.len()));
+            return Err(format!(
+                "it reads {} values; {READS_MAX} is the most",
+                setup.reads.len()
+            ));
         }
-        let reads = setup.reads.into_iter().map(Reading::parse).collect::<Result<Vec<_>, _>>()?;
-        let exports::plugin::Standing { request_rules, response_rules, plan } = setup.standing;
+        let reads = setup
+            .reads
+            .into_iter()
+            .map(Reading::parse)
+            .collect::<Result<Vec<_>, _>>()?;
+        let exports::plugin::Standing {
+            request_rules,
+            response_rules,
+            plan,
+        } = setup.standing;
         let rules = |rules: Option<Vec<_>>| match rules {
             Some(rules) => Rule::parse_all(rules).map(Decision::Rules),
             None => Ok(Decision::Call),

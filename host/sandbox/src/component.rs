@@ -113,7 +113,10 @@ impl Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("hash", &self.hash).field("waits", &self.waits).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("hash", &self.hash)
+            .field("waits", &self.waits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,19 +135,25 @@ pub enum LoadError {
     #[error("the component is damaged: {0}")]
     Damaged(String),
     /// Built against another version of the contract.
-    #[error("the component speaks {found}; this node speaks {PACKAGE}@{VERSION}: build it against this node's wit/")]
+    #[error(
+        "the component speaks {found}; this node speaks {PACKAGE}@{VERSION}: build it against this node's wit/"
+    )]
     Version {
         /// What it imports or exports.
         found: String,
     },
     /// Exports nothing that the host can call.
-    #[error("the component exports {0}, and no step of {PACKAGE}@{VERSION} (authorizer, throttle, validator, …)")]
+    #[error(
+        "the component exports {0}, and no step of {PACKAGE}@{VERSION} (authorizer, throttle, validator, …)"
+    )]
     NoStep(String),
     /// Exports a step but not how it is configured.
     #[error("the component exports no {PACKAGE}/plugin@{VERSION}, through which it is configured")]
     NoConfigure,
     /// Exports no `wasi:http` handler.
-    #[error("the component exports {0}, and no wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3)")]
+    #[error(
+        "the component exports {0}, and no wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3)"
+    )]
     NoHandler(String),
     /// Imports something that the host does not have, or of another shape.
     #[error("the component imports what this node does not offer: {0}")]
@@ -172,17 +181,24 @@ impl Inspection {
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(damaged)? {
-                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(LoadError::CoreModule),
+                Payload::Version {
+                    encoding: Encoding::Module,
+                    ..
+                } if depth == 0 => return Err(LoadError::CoreModule),
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
-                        found.imports.push(import.map_err(damaged)?.name.name.to_owned());
+                        found
+                            .imports
+                            .push(import.map_err(damaged)?.name.name.to_owned());
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
-                        found.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                        found
+                            .exports
+                            .push(export.map_err(damaged)?.name.name.to_owned());
                     }
                 }
                 _ => {}
@@ -194,16 +210,30 @@ impl Inspection {
 
     fn check_version(&self) -> Result<(), LoadError> {
         let ours = |name: &&String| name.starts_with(PACKAGE);
-        let speaks_it = |name: &&String| name.rsplit_once('@').is_some_and(|(_, version)| version == VERSION);
-        match self.exports.iter().chain(&self.imports).filter(ours).find(|name| !speaks_it(name)) {
-            Some(found) => Err(LoadError::Version { found: found.clone() }),
+        let speaks_it = |name: &&String| {
+            name.rsplit_once('@')
+                .is_some_and(|(_, version)| version == VERSION)
+        };
+        match self
+            .exports
+            .iter()
+            .chain(&self.imports)
+            .filter(ours)
+            .find(|name| !speaks_it(name))
+        {
+            Some(found) => Err(LoadError::Version {
+                found: found.clone(),
+            }),
             None => Ok(()),
         }
     }
 
     /// Refuses a component that has no step, or no way to be configured.
     pub(crate) fn check_plugin(&self) -> Result<(), LoadError> {
-        let exports = |interface: &str| self.exports.contains(&format!("{PACKAGE}/{interface}@{VERSION}"));
+        let exports = |interface: &str| {
+            self.exports
+                .contains(&format!("{PACKAGE}/{interface}@{VERSION}"))
+        };
         if !Step::ALL.into_iter().any(|step| exports(step.name())) {
             return Err(LoadError::NoStep(self.listing()));
         }
@@ -215,11 +245,16 @@ impl Inspection {
 
     /// The exports, for an error message.
     pub(crate) fn listing(&self) -> String {
-        if self.exports.is_empty() { "nothing".to_owned() } else { self.exports.join(", ") }
+        if self.exports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            self.exports.join(", ")
+        }
     }
 
     fn imports_interface(&self, interface: &str) -> bool {
-        self.imports.contains(&format!("{PACKAGE}/{interface}@{VERSION}"))
+        self.imports
+            .contains(&format!("{PACKAGE}/{interface}@{VERSION}"))
     }
 }
 
@@ -233,18 +268,31 @@ mod tests {
             (b"", LoadError::NotWasm(vec![])),
             (b"#!/bin/sh", LoadError::NotWasm(b"#!/b".to_vec())),
             (b"\0asm\x01\0\0\0", LoadError::CoreModule),
-            (b"\0asm\x0d\0\x01\0", LoadError::NoStep("nothing".to_owned())),
+            (
+                b"\0asm\x0d\0\x01\0",
+                LoadError::NoStep("nothing".to_owned()),
+            ),
         ];
         for (bytes, expected) in cases {
-            let error = Inspection::of(bytes).and_then(|found| found.check_plugin()).expect_err("refused");
+            let error = Inspection::of(bytes)
+                .and_then(|found| found.check_plugin())
+                .expect_err("refused");
             assert_eq!(error, expected);
         }
     }
 
     #[test]
     fn another_version_is_named() {
-        let found = Inspection { imports: vec!["tidegate:gateway/request@0.2.0".to_owned()], exports: vec![] };
+        let found = Inspection {
+            imports: vec!["tidegate:gateway/request@0.2.0".to_owned()],
+            exports: vec![],
+        };
         let error = found.check_version().expect_err("refused");
-        assert_eq!(error, LoadError::Version { found: "tidegate:gateway/request@0.2.0".to_owned() });
+        assert_eq!(
+            error,
+            LoadError::Version {
+                found: "tidegate:gateway/request@0.2.0".to_owned()
+            }
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
 use crate::limits::TABLE_ELEMENTS_MAX;
 
@@ -22,7 +24,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { instances_max: 2000, memory_bytes_max: 1 << 30, artifacts: None }
+        Self {
+            instances_max: 2000,
+            memory_bytes_max: 1 << 30,
+            artifacts: None,
+        }
     }
 }
 
@@ -45,7 +51,9 @@ impl TickingEngine {
         thread::Builder::new().name("epoch".into()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 thread::sleep(TICK);
-                let Some(engine) = ticking.upgrade() else { break };
+                let Some(engine) = ticking.upgrade() else {
+                    break;
+                };
                 engine.increment_epoch();
             }
         })?;

@@ -86,7 +86,10 @@ impl Reading {
     pub fn needs_headers(&self) -> bool {
         match self {
             Self::Header(_) => true,
-            Self::Context(name) => matches!(name.as_str(), "identity.userAgent" | "domainName" | "domainPrefix"),
+            Self::Context(name) => matches!(
+                name.as_str(),
+                "identity.userAgent" | "domainName" | "domainPrefix"
+            ),
             _ => false,
         }
     }
@@ -107,7 +110,10 @@ impl Reading {
 }
 
 /// The field lines of a name, joined by `, ` (RFC 9110 section 5.3).
-pub fn field<'a>(headers: &'a HeaderMap, name: impl http::header::AsHeaderName) -> Option<Cow<'a, str>> {
+pub fn field<'a>(
+    headers: &'a HeaderMap,
+    name: impl http::header::AsHeaderName,
+) -> Option<Cow<'a, str>> {
     let mut lines = headers.get_all(name).iter();
     let first = text(lines.next()?.as_bytes());
     let mut rest = lines.peekable();
@@ -145,7 +151,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("accept", HeaderValue::from_static("a"));
         headers.append("accept", HeaderValue::from_static("b"));
-        headers.append("x-name", HeaderValue::from_bytes(b"caf\xe9").expect("obs-text is allowed"));
+        headers.append(
+            "x-name",
+            HeaderValue::from_bytes(b"caf\xe9").expect("obs-text is allowed"),
+        );
         assert_eq!(field(&headers, "accept").as_deref(), Some("a, b"));
         assert_eq!(field(&headers, "x-name").as_deref(), Some("café"));
         assert_eq!(field(&headers, "absent"), None);

@@ -22,7 +22,9 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme as GuestSc
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::Request as ConcurrentRequest;
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 use crate::binding::Account;
 use crate::capabilities::{Services, host_is_granted};
@@ -119,8 +121,16 @@ impl FunctionPool {
         services: Arc<dyn Services>,
         account: Arc<Account>,
     ) -> Self {
-        let core = Arc::new(Core { function, options, services, account });
-        Self(Arc::new(Shared { core, idle: Mutex::default() }))
+        let core = Arc::new(Core {
+            function,
+            options,
+            services,
+            account,
+        });
+        Self(Arc::new(Shared {
+            core,
+            idle: Mutex::default(),
+        }))
     }
 
     /// Invokes the function and returns its response as soon as there is one.
@@ -143,7 +153,10 @@ impl FunctionPool {
         let (answer, answered) = oneshot::channel();
         let core = self.0.core.clone();
         let deadline = core.options.limits.deadline;
-        let call = self.clone().call(request.map(|body| body.map_err(Into::into).boxed_unsync()), answer);
+        let call = self.clone().call(
+            request.map(|body| body.map_err(Into::into).boxed_unsync()),
+            answer,
+        );
         let mut driver: Driver = Box::pin(async move {
             let ended = match tokio::time::timeout(deadline, call).await {
                 Ok(ended) => ended,
@@ -168,11 +181,17 @@ impl FunctionPool {
                     Err(fault) => respond(response, Some(Box::pin(async { Err(fault) }))),
                 })
             }
-            Err(_) => Err(ended.err().unwrap_or_else(|| Fault::Trap("it ended without a response".to_owned()))),
+            Err(_) => Err(ended
+                .err()
+                .unwrap_or_else(|| Fault::Trap("it ended without a response".to_owned()))),
         }
     }
 
-    async fn call(self, request: Request<WasiBody>, answer: oneshot::Sender<Answer>) -> Result<(), Fault> {
+    async fn call(
+        self,
+        request: Request<WasiBody>,
+        answer: oneshot::Sender<Answer>,
+    ) -> Result<(), Fault> {
         let mut lease = self.take().await?;
         let instance = lease.instance.as_mut().expect("taken only below");
         instance.calls = instance.calls.saturating_add(1);
@@ -194,7 +213,10 @@ impl FunctionPool {
             idle.in_use += 1;
             idle.instances.pop()
         };
-        let mut lease = Lease { pool: self.clone(), instance: idle };
+        let mut lease = Lease {
+            pool: self.clone(),
+            instance: idle,
+        };
         if lease.instance.is_none() {
             lease.instance = Some(FunctionInstance::start(&self.0.core).await?);
             self.0.core.account.instance_started();
@@ -259,21 +281,38 @@ impl FunctionInstance {
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_callback(|_: StoreContextMut<'_, FunctionState>| {
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
         });
         store.set_epoch_deadline(1);
         let exports = match handler {
-            Handler::Incoming(pre) => pre.instantiate_async(&mut store).await.map(Exports::Incoming),
-            Handler::Concurrent(pre) => pre.instantiate_async(&mut store).await.map(Exports::Concurrent),
+            Handler::Incoming(pre) => pre
+                .instantiate_async(&mut store)
+                .await
+                .map(Exports::Incoming),
+            Handler::Concurrent(pre) => pre
+                .instantiate_async(&mut store)
+                .await
+                .map(Exports::Concurrent),
         };
         match exports {
-            Ok(exports) => Ok(Self { store, exports, calls: 0 }),
+            Ok(exports) => Ok(Self {
+                store,
+                exports,
+                calls: 0,
+            }),
             Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => Err(Fault::Busy),
             Err(error) => Err(Fault::Start(describe(&error))),
         }
     }
 
-    async fn handle(&mut self, request: Request<WasiBody>, answer: oneshot::Sender<Answer>) -> wasmtime::Result<()> {
+    async fn handle(
+        &mut self,
+        request: Request<WasiBody>,
+        answer: oneshot::Sender<Answer>,
+    ) -> wasmtime::Result<()> {
         self.store.set_epoch_deadline(1);
         match &self.exports {
             Exports::Incoming(proxy) => {
@@ -281,11 +320,20 @@ impl FunctionInstance {
                     Some(scheme) if *scheme == Scheme::HTTPS => GuestScheme::Https,
                     _ => GuestScheme::Http,
                 };
-                let request = self.store.data_mut().http().new_incoming_request(scheme, request)?;
+                let request = self
+                    .store
+                    .data_mut()
+                    .http()
+                    .new_incoming_request(scheme, request)?;
                 let outparam = self.store.data_mut().http().new_response_outparam(answer)?;
-                proxy.wasi_http_incoming_handler().call_handle(&mut self.store, request, outparam).await
+                proxy
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut self.store, request, outparam)
+                    .await
             }
-            Exports::Concurrent(service) => handle_concurrently(&mut self.store, service, request, answer).await,
+            Exports::Concurrent(service) => {
+                handle_concurrently(&mut self.store, service, request, answer).await
+            }
         }
     }
 }
@@ -343,7 +391,9 @@ impl Body for Tracked {
     }
 }
 
-fn received(answer: Result<Answer, oneshot::error::RecvError>) -> Result<Response<WasiBody>, Fault> {
+fn received(
+    answer: Result<Answer, oneshot::error::RecvError>,
+) -> Result<Response<WasiBody>, Fault> {
     match answer {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(code)) => Err(Fault::Answered(format!("{code:?}"))),
@@ -354,7 +404,10 @@ fn received(answer: Result<Answer, oneshot::error::RecvError>) -> Result<Respons
 fn respond(response: Response<WasiBody>, driver: Option<Driver>) -> Response<FunctionBody> {
     response.map(|body| match driver {
         None => FunctionBody::finished(body),
-        Some(driver) => FunctionBody { body: Content::Streaming(body), driver: Some(driver) },
+        Some(driver) => FunctionBody {
+            body: Content::Streaming(body),
+            driver: Some(driver),
+        },
     })
 }
 
@@ -376,20 +429,34 @@ impl FunctionBody {
         let mut piece = None;
         loop {
             match body.frame().now_or_never() {
-                Some(None) => return Self { body: Content::Whole(piece), driver: None },
-                Some(Some(Ok(frame))) if piece.is_none() && frame.is_data() => piece = frame.into_data().ok(),
+                Some(None) => {
+                    return Self {
+                        body: Content::Whole(piece),
+                        driver: None,
+                    };
+                }
+                Some(Some(Ok(frame))) if piece.is_none() && frame.is_data() => {
+                    piece = frame.into_data().ok()
+                }
                 Some(Some(frame)) => return Self::rest(piece, frame, body),
                 None => return Self::rest(piece, Ok(Frame::data(Bytes::new())), body),
             }
         }
     }
 
-    fn rest(piece: Option<Bytes>, frame: Result<Frame<Bytes>, wasmtime_wasi_http::Error>, body: WasiBody) -> Self {
+    fn rest(
+        piece: Option<Bytes>,
+        frame: Result<Frame<Bytes>, wasmtime_wasi_http::Error>,
+        body: WasiBody,
+    ) -> Self {
         use http_body_util::StreamBody;
         let first = piece.map(|piece| Ok(Frame::data(piece)));
         let known = futures_util::stream::iter(first.into_iter().chain([frame]));
         let body = futures_util::StreamExt::chain(known, http_body_util::BodyStream::new(body));
-        Self { body: Content::Streaming(UnsyncBoxBody::new(StreamBody::new(body))), driver: None }
+        Self {
+            body: Content::Streaming(UnsyncBoxBody::new(StreamBody::new(body))),
+            driver: None,
+        }
     }
 
     /// The whole content, where it is all there.
@@ -450,7 +517,9 @@ impl Body for FunctionBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Content::Whole(piece) => SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64)),
+            Content::Whole(piece) => {
+                SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64))
+            }
             Content::Streaming(body) => body.size_hint(),
         }
     }
@@ -491,13 +560,20 @@ impl FunctionState {
 
 impl WasiView for FunctionState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for FunctionState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
     }
 }
 
@@ -525,9 +601,13 @@ impl WasiHttpHooks for Hooks {
         _sent: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         if !host_is_granted(&self.0.options.http_client, request.uri()) {
-            return Box::new(std::future::ready(Err(wasmtime_wasi_http::Error::HttpRequestDenied)));
+            return Box::new(std::future::ready(Err(
+                wasmtime_wasi_http::Error::HttpRequestDenied,
+            )));
         }
-        let first_byte = options.and_then(|options| options.first_byte_timeout).unwrap_or(OUTGOING_TIMEOUT);
+        let first_byte = options
+            .and_then(|options| options.first_byte_timeout)
+            .unwrap_or(OUTGOING_TIMEOUT);
         let response = self.0.services.send_streaming(request);
         Box::new(async move {
             match tokio::time::timeout(first_byte, response).await {
@@ -543,7 +623,10 @@ fn outgoing_error(error: HttpError) -> wasmtime_wasi_http::Error {
     use wasmtime_wasi_http::Error;
     match error {
         HttpError::DestinationNotAllowed => Error::HttpRequestDenied,
-        HttpError::DnsError(rcode) => Error::DnsError { rcode: Some(rcode), info_code: None },
+        HttpError::DnsError(rcode) => Error::DnsError {
+            rcode: Some(rcode),
+            info_code: None,
+        },
         HttpError::ConnectionRefused(_) => Error::ConnectionRefused,
         HttpError::Timeout => Error::HttpResponseTimeout,
         HttpError::ResponseTooLarge => Error::HttpResponseBodySize(None),

@@ -27,13 +27,19 @@ pub struct Grants {
 
 impl Grants {
     /// The first of `imports` that needs a grant and has none, as `tidegate:gateway/crypto`.
-    pub(crate) fn missing<'a>(&self, imports: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    pub(crate) fn missing<'a>(
+        &self,
+        imports: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
         imports.into_iter().find(|import| !self.allows(import))
     }
 
     fn allows(&self, import: &str) -> bool {
         let name = import.split('@').next().unwrap_or(import);
-        let Some(interface) = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) else {
+        let Some(interface) = name
+            .strip_prefix(PACKAGE)
+            .and_then(|rest| rest.strip_prefix('/'))
+        else {
             return name.starts_with("wasi:"); // clocks, random and output into the log; nothing is preopened
         };
         match interface {
@@ -58,15 +64,31 @@ mod tests {
 
     #[test]
     fn what_is_not_granted_is_named() {
-        let grants = Grants { crypto: true, ..Grants::default() };
+        let grants = Grants {
+            crypto: true,
+            ..Grants::default()
+        };
         let cases: [(&[&str], Option<&str>); 4] = [
-            (&["tidegate:gateway/request@0.1.0", "wasi:cli/stderr@0.2.6"], None),
+            (
+                &["tidegate:gateway/request@0.1.0", "wasi:cli/stderr@0.2.6"],
+                None,
+            ),
             (&["tidegate:gateway/crypto@0.1.0"], None),
-            (&["tidegate:gateway/log@0.1.0", "tidegate:gateway/secrets@0.1.0"], Some("tidegate:gateway/secrets@0.1.0")),
+            (
+                &[
+                    "tidegate:gateway/log@0.1.0",
+                    "tidegate:gateway/secrets@0.1.0",
+                ],
+                Some("tidegate:gateway/secrets@0.1.0"),
+            ),
             (&["other:thing/x@1.0.0"], Some("other:thing/x@1.0.0")),
         ];
         for (imports, expected) in cases {
-            assert_eq!(grants.missing(imports.iter().copied()), expected, "{imports:?}");
+            assert_eq!(
+                grants.missing(imports.iter().copied()),
+                expected,
+                "{imports:?}"
+            );
         }
     }
 }

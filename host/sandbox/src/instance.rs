@@ -32,8 +32,13 @@ pub struct StepState {
 
 impl WasiView for StepState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| wasi::context(&self.binding.services, &self.binding.name));
-        WasiCtxView { ctx, table: &mut self.table }
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| wasi::context(&self.binding.services, &self.binding.name));
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -69,12 +74,17 @@ impl Instance {
         let deadline = binding.core.limits.start_deadline;
         match tokio::time::timeout(deadline, Self::start_unbounded(binding)).await {
             Ok(started) => started,
-            Err(_) => Err(Fault::Start(format!("configure took longer than {deadline:?}"))),
+            Err(_) => Err(Fault::Start(format!(
+                "configure took longer than {deadline:?}"
+            ))),
         }
     }
 
     async fn start_unbounded(binding: &Binding) -> Result<(Self, plugin::Setup), Fault> {
-        let mut store = Store::new(binding.plugin.pre.engine(), StepState::new(binding.core.clone()));
+        let mut store = Store::new(
+            binding.plugin.pre.engine(),
+            StepState::new(binding.core.clone()),
+        );
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_callback(StepState::on_tick);
         store.data_mut().yields = true;
@@ -82,25 +92,45 @@ impl Instance {
 
         let instance = match binding.plugin.pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
-            Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => return Err(Fault::Busy),
+            Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+                return Err(Fault::Busy);
+            }
             Err(error) => return Err(start_fault(&store, &error)),
         };
         let missing = || Fault::Start("an export is missing".to_owned());
-        let configure = instance.get_func(&mut store, binding.exports.configure).ok_or_else(missing)?;
-        let step = instance.get_func(&mut store, binding.exports.step).ok_or_else(missing)?;
+        let configure = instance
+            .get_func(&mut store, binding.exports.configure)
+            .ok_or_else(missing)?;
+        let step = instance
+            .get_func(&mut store, binding.exports.step)
+            .ok_or_else(missing)?;
         let configure = configure
             .typed::<(&str,), (Result<plugin::Setup, String>,)>(&store)
             .map_err(|error| Fault::Start(format!("{error:#}")))?;
-        let setup = match configure.call_async(&mut store, (&binding.core.configuration,)).await {
+        let setup = match configure
+            .call_async(&mut store, (&binding.core.configuration,))
+            .await
+        {
             Ok((Ok(setup),)) => setup,
             Ok((Err(refusal),)) => return Err(Fault::Start(refusal)),
             Err(error) => return Err(start_fault(&store, &error)),
         };
-        Ok((Self { store, step, calls: 0 }, setup))
+        Ok((
+            Self {
+                store,
+                step,
+                calls: 0,
+            },
+            setup,
+        ))
     }
 
     /// Calls the step and holds the thread until it answers, at most [`HOLD`].
-    pub(crate) fn call_now<P, R>(&mut self, exchange: Option<Arc<dyn Exchange>>, given: P) -> Result<R, Stop>
+    pub(crate) fn call_now<P, R>(
+        &mut self,
+        exchange: Option<Arc<dyn Exchange>>,
+        given: P,
+    ) -> Result<R, Stop>
     where
         (P,): ComponentNamedList + Lower,
         R: Lift + 'static,
@@ -121,7 +151,11 @@ impl Instance {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the instance unusable: drop it too.
-    pub(crate) async fn call_waiting<P, R>(&mut self, exchange: Option<Arc<dyn Exchange>>, given: P) -> Result<R, Fault>
+    pub(crate) async fn call_waiting<P, R>(
+        &mut self,
+        exchange: Option<Arc<dyn Exchange>>,
+        given: P,
+    ) -> Result<R, Fault>
     where
         (P,): ComponentNamedList + Lower + Send + Sync,
         R: Lift + Send + Sync + 'static,
@@ -130,7 +164,8 @@ impl Instance {
         self.begin(exchange, true);
         let deadline = self.store.data().binding.limits.deadline;
         let call = self.typed();
-        let answer = tokio::time::timeout(deadline, call.call_async(&mut self.store, (given,))).await;
+        let answer =
+            tokio::time::timeout(deadline, call.call_async(&mut self.store, (given,))).await;
         self.store.data_mut().exchange = None;
         match answer {
             Ok(answer) => self.conclude(answer),
@@ -150,7 +185,8 @@ impl Instance {
         state.log_lines = 0;
         state.yields = yields;
         state.interrupted = false;
-        self.store.set_epoch_deadline(if yields { 1 } else { HOLD_TICKS });
+        self.store
+            .set_epoch_deadline(if yields { 1 } else { HOLD_TICKS });
     }
 
     fn typed<P, R>(&self) -> TypedFunc<(P,), (Result<R, String>,)>
@@ -189,7 +225,10 @@ impl StepState {
     fn on_tick(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<UpdateDeadline> {
         let state = store.data_mut();
         if state.yields {
-            return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
+            return Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ));
         }
         state.interrupted = true;
         Ok(UpdateDeadline::Interrupt)

@@ -28,6 +28,7 @@ pub mod standing;
 mod wasi;
 
 pub use binding::{BindError, Binding, BindingOptions, Decision, Setup};
+pub use capabilities::Services;
 pub use component::{LoadError, Plugin, Step};
 pub use engine::Settings;
 pub use exchange::{Exchange, Reading};
@@ -37,17 +38,22 @@ pub use grants::Grants;
 pub use limits::Limits;
 pub use pool::Pool;
 pub use runtime::Runtime;
-pub use capabilities::Services;
 
 /// The bindings' own words for what steps answer.
 pub mod wit {
-    pub use crate::bindings::gateway::exports::tidegate::gateway::authorizer::{Principal, Verdict};
+    pub use crate::bindings::gateway::exports::tidegate::gateway::authorizer::{
+        Principal, Verdict,
+    };
     pub use crate::bindings::gateway::exports::tidegate::gateway::request_transform::Outcome;
     pub use crate::bindings::gateway::exports::tidegate::gateway::throttle::Admission;
     pub use crate::bindings::gateway::exports::tidegate::gateway::validator::Validity;
     pub use crate::bindings::gateway::tidegate::gateway::api_keys::ApiKey;
-    pub use crate::bindings::gateway::tidegate::gateway::http_client::{HttpError, OutgoingRequest};
+    pub use crate::bindings::gateway::tidegate::gateway::http_client::{
+        HttpError, OutgoingRequest,
+    };
     pub use crate::bindings::gateway::tidegate::gateway::log::Level;
     pub use crate::bindings::gateway::tidegate::gateway::rate_limit::Taken;
-    pub use crate::bindings::gateway::tidegate::gateway::types::{Edit, Forward, Invocation, Plan, Response};
+    pub use crate::bindings::gateway::tidegate::gateway::types::{
+        Edit, Forward, Invocation, Plan, Response,
+    };
 }

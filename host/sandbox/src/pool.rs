@@ -79,7 +79,10 @@ impl Pool {
     }
 
     /// Calls a response transform.
-    pub async fn transform_response(&self, exchange: Arc<dyn Exchange>) -> Result<Vec<Edit>, Fault> {
+    pub async fn transform_response(
+        &self,
+        exchange: Arc<dyn Exchange>,
+    ) -> Result<Vec<Edit>, Fault> {
         self.call(exchange).await
     }
 
@@ -101,13 +104,16 @@ impl Pool {
         let reads = &self.binding.setup.reads;
         let values: SmallVec<[_; 4]> = reads.iter().map(|reading| reading.of(&*exchange)).collect();
         let given: SmallVec<[Option<&str>; 4]> = values.iter().map(Option::as_deref).collect();
-        self.timed(self.run::<Given<'_>, R>(Some(&exchange), &given)).await
+        self.timed(self.run::<Given<'_>, R>(Some(&exchange), &given))
+            .await
     }
 
     async fn timed<R>(&self, call: impl Future<Output = Result<R, Fault>>) -> Result<R, Fault> {
         let began = Instant::now();
         let answer = call.await;
-        self.binding.account.called(began.elapsed(), answer.is_err());
+        self.binding
+            .account
+            .called(began.elapsed(), answer.is_err());
         answer
     }
 
@@ -131,7 +137,11 @@ impl Pool {
             }
         }
         let mut lease = self.take().await?;
-        match lease.instance().call_waiting(exchange.cloned(), given).await {
+        match lease
+            .instance()
+            .call_waiting(exchange.cloned(), given)
+            .await
+        {
             Ok(decision) => {
                 lease.put_back();
                 Ok(decision)
@@ -144,7 +154,10 @@ impl Pool {
         if self.in_use.get() >= self.binding.core.limits.instances_max {
             return Err(Fault::Busy);
         }
-        let mut lease = Lease { pool: self, instance: None };
+        let mut lease = Lease {
+            pool: self,
+            instance: None,
+        };
         self.in_use.set(self.in_use.get() + 1); // from here on the lease's drop gives it back
         let idle = self.idle.borrow_mut().pop();
         lease.instance = Some(match idle {
@@ -155,7 +168,11 @@ impl Pool {
     }
 
     async fn start(&self) -> Result<Instance, Fault> {
-        if let Restart { after: Some(after), reason, .. } = &*self.restart.borrow()
+        if let Restart {
+            after: Some(after),
+            reason,
+            ..
+        } = &*self.restart.borrow()
             && Instant::now() < *after
         {
             return Err(Fault::Start(reason.clone()));
@@ -194,7 +211,9 @@ struct Lease<'a> {
 
 impl Lease<'_> {
     fn instance(&mut self) -> &mut Instance {
-        self.instance.as_mut().expect("taken only by put_back, which consumes the lease")
+        self.instance
+            .as_mut()
+            .expect("taken only by put_back, which consumes the lease")
     }
 
     fn put_back(mut self) {

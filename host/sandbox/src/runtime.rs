@@ -53,9 +53,14 @@ impl Runtime {
         let plain = TickingEngine::new(&settings, false).map_err(RuntimeError::Engine)?;
         let artifacts = match &settings.artifacts {
             None => None,
-            Some(path) => Some(
-                Artifacts::open(path).map_err(|source| RuntimeError::Artifacts { path: path.clone(), source })?,
-            ),
+            Some(path) => {
+                Some(
+                    Artifacts::open(path).map_err(|source| RuntimeError::Artifacts {
+                        path: path.clone(),
+                        source,
+                    })?,
+                )
+            }
         };
         let engine = &plain.engine;
         Ok(Self {
@@ -82,7 +87,13 @@ impl Runtime {
         let waits = waits(&component);
         let linker = if waits { &self.waiting } else { &self.calm };
         let pre = link(linker, &component)?;
-        Ok(Arc::new(Plugin { inspection, pre, waits, hash, code_bytes: component.text().len() }))
+        Ok(Arc::new(Plugin {
+            inspection,
+            pre,
+            waits,
+            hash,
+            code_bytes: component.text().len(),
+        }))
     }
 
     /// Loads a function, as [`Runtime::plugin`] does a plugin.
@@ -92,7 +103,12 @@ impl Runtime {
     /// Says by name what is wrong with the component.
     pub fn function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
         let inspection = Inspection::of(bytes)?;
-        let exports = |prefix: &str| inspection.exports.iter().any(|export| export.starts_with(prefix));
+        let exports = |prefix: &str| {
+            inspection
+                .exports
+                .iter()
+                .any(|export| export.starts_with(prefix))
+        };
         if exports("wasi:http/incoming-handler@0.2.") {
             let (component, hash) = self.component(&self.plain.engine, bytes)?;
             let handler = Handler::incoming(link(&self.functions, &component)?)
@@ -102,7 +118,8 @@ impl Runtime {
         if exports("wasi:http/handler@0.3.") {
             let engine = &self.concurrent()?.engine;
             let (component, hash) = self.component(engine, bytes)?;
-            let linker = concurrent_linker(engine).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+            let linker = concurrent_linker(engine)
+                .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
             let handler = Handler::concurrent(link(&linker, &component)?)
                 .map_err(|error| LoadError::Import(format!("{error:#}")))?;
             return Ok(Arc::new(Function { handler, hash }));
@@ -112,8 +129,11 @@ impl Runtime {
 
     fn concurrent(&self) -> Result<&TickingEngine, LoadError> {
         if self.concurrent.get().is_none() {
-            let engine = TickingEngine::new(&self.settings, true)
-                .map_err(|error| LoadError::Compile(format!("the engine for wasi:http 0.3 does not start: {error:#}")))?;
+            let engine = TickingEngine::new(&self.settings, true).map_err(|error| {
+                LoadError::Compile(format!(
+                    "the engine for wasi:http 0.3 does not start: {error:#}"
+                ))
+            })?;
             _ = self.concurrent.set(engine); // another thread may have been first: then its engine serves
         }
         Ok(self.concurrent.get().expect("set above"))
@@ -122,7 +142,11 @@ impl Runtime {
     /// Compiled code, from the cache or new.
     fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<(Component, String), LoadError> {
         let hash = content_hash(bytes);
-        if let Some(code) = self.artifacts.as_ref().and_then(|artifacts| artifacts.read(engine, &hash)) {
+        if let Some(code) = self
+            .artifacts
+            .as_ref()
+            .and_then(|artifacts| artifacts.read(engine, &hash))
+        {
             // SAFETY: the artifact carries a MAC under this node's own key (`Artifacts::read`), so it is what
             // `Component::serialize` gave to this node's user, for an engine of this compatibility hash.
             match unsafe { Component::deserialize(engine, &code) } {
@@ -130,7 +154,8 @@ impl Runtime {
                 Err(error) => tracing::warn!(hash, "compiled artifact is of no use: {error:#}"),
             }
         }
-        let component = Component::new(engine, bytes).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let component = Component::new(engine, bytes)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         if let Some(artifacts) = &self.artifacts {
             match component.serialize() {
                 Ok(code) => artifacts.write(engine, &hash, &code),
@@ -141,24 +166,36 @@ impl Runtime {
     }
 }
 
-fn link<T: 'static>(linker: &Linker<T>, component: &Component) -> Result<InstancePre<T>, LoadError> {
-    linker.instantiate_pre(component).map_err(|error| LoadError::Import(format!("{error:#}")))
+fn link<T: 'static>(
+    linker: &Linker<T>,
+    component: &Component,
+) -> Result<InstancePre<T>, LoadError> {
+    linker
+        .instantiate_pre(component)
+        .map_err(|error| LoadError::Import(format!("{error:#}")))
 }
 
 /// Whether any imported function can wait for something outside the instance.
 fn waits(component: &Component) -> bool {
     let engine = component.engine();
     let component_type = component.component_type();
-    component_type.imports(engine).any(|(interface, item)| match item.ty {
-        ComponentItem::ComponentInstance(instance) => instance.exports(engine).any(|(function, item)| {
-            matches!(item.ty, ComponentItem::ComponentFunc(_)) && function_waits(interface, function)
-        }),
-        _ => false,
-    })
+    component_type
+        .imports(engine)
+        .any(|(interface, item)| match item.ty {
+            ComponentItem::ComponentInstance(instance) => {
+                instance.exports(engine).any(|(function, item)| {
+                    matches!(item.ty, ComponentItem::ComponentFunc(_))
+                        && function_waits(interface, function)
+                })
+            }
+            _ => false,
+        })
 }
 
 fn function_waits(interface: &str, function: &str) -> bool {
-    let ours = interface.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
+    let ours = interface
+        .strip_prefix(PACKAGE)
+        .and_then(|rest| rest.strip_prefix('/'));
     match ours.and_then(|rest| rest.split('@').next()) {
         Some(interface) => matches!(interface, "jwks" | "http-client"),
         None => wasi::waits(interface, function),

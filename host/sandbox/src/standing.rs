@@ -89,7 +89,9 @@ impl Template {
 
     /// A URI's scheme and authority, where they are literal, and the template of what follows.
     pub fn split_origin(&self) -> Option<(&str, Self)> {
-        let Some(Part::Literal(first)) = self.0.first() else { return None };
+        let Some(Part::Literal(first)) = self.0.first() else {
+            return None;
+        };
         let authority = first.find("://")? + "://".len();
         let end = match first[authority..].find(['/', '?']) {
             Some(end) => authority + end,
@@ -105,7 +107,9 @@ impl Template {
     pub fn reads_headers(&self) -> bool {
         self.0.iter().any(|part| match part {
             Part::Literal(_) => false,
-            Part::Value(reading) | Part::Segment(reading) | Part::Segments(reading) => reading.needs_headers(),
+            Part::Value(reading) | Part::Segment(reading) | Part::Segments(reading) => {
+                reading.needs_headers()
+            }
         })
     }
 
@@ -119,8 +123,12 @@ impl Template {
                     continue;
                 }
                 Part::Value(reading) => (reading, |value, text| text.push_str(value)),
-                Part::Segment(reading) => (reading, |value, text| percent_encode(value, false, text)),
-                Part::Segments(reading) => (reading, |value, text| percent_encode(value, true, text)),
+                Part::Segment(reading) => {
+                    (reading, |value, text| percent_encode(value, false, text))
+                }
+                Part::Segments(reading) => {
+                    (reading, |value, text| percent_encode(value, true, text))
+                }
             };
             reads = true;
             if let Some(value) = reading.of(exchange) {
@@ -140,7 +148,11 @@ impl Template {
                 types::Part::Segments(reading) => Part::Segments(Reading::parse(reading)?),
             })
         };
-        parts.into_iter().map(part).collect::<Result<Vec<_>, _>>().map(Self)
+        parts
+            .into_iter()
+            .map(part)
+            .collect::<Result<Vec<_>, _>>()
+            .map(Self)
     }
 }
 
@@ -148,9 +160,8 @@ impl Rule {
     /// Whether it reads the request's header fields.
     pub fn reads_headers(&self) -> bool {
         match self {
-            Self::SetHeader(_, FieldText::Template(text)) | Self::AppendHeader(_, FieldText::Template(text)) => {
-                text.reads_headers()
-            }
+            Self::SetHeader(_, FieldText::Template(text))
+            | Self::AppendHeader(_, FieldText::Template(text)) => text.reads_headers(),
             Self::SetQueryParameter(_, text) | Self::SetPath(text) => text.reads_headers(),
             _ => false,
         }
@@ -162,11 +173,19 @@ impl Rule {
 
     fn parse(rule: types::Rule) -> Result<Self, String> {
         Ok(match rule {
-            types::Rule::SetHeader((name, text)) => Self::SetHeader(editable(&name)?, FieldText::parse(text)?),
-            types::Rule::AppendHeader((name, text)) => Self::AppendHeader(editable(&name)?, FieldText::parse(text)?),
+            types::Rule::SetHeader((name, text)) => {
+                Self::SetHeader(editable(&name)?, FieldText::parse(text)?)
+            }
+            types::Rule::AppendHeader((name, text)) => {
+                Self::AppendHeader(editable(&name)?, FieldText::parse(text)?)
+            }
             types::Rule::RemoveHeader(name) => Self::RemoveHeader(editable(&name)?),
-            types::Rule::RenameHeader((from, to)) => Self::RenameHeader(editable(&from)?, editable(&to)?),
-            types::Rule::SetQueryParameter((name, text)) => Self::SetQueryParameter(name, Template::parse(text)?),
+            types::Rule::RenameHeader((from, to)) => {
+                Self::RenameHeader(editable(&from)?, editable(&to)?)
+            }
+            types::Rule::SetQueryParameter((name, text)) => {
+                Self::SetQueryParameter(name, Template::parse(text)?)
+            }
             types::Rule::RemoveQueryParameter(name) => Self::RemoveQueryParameter(name),
             types::Rule::RenameQueryParameter((from, to)) => Self::RenameQueryParameter(from, to),
             types::Rule::SetPath(text) => Self::SetPath(Template::parse(text)?),
@@ -198,11 +217,14 @@ impl StandingPlan {
                 timeout_ms: forward.timeout_ms,
             },
             types::StandingPlan::Invoke(invocation) if !invocation.edits.is_empty() => {
-                return Err("a standing invocation has no edits: use a request-transform".to_owned());
+                return Err(
+                    "a standing invocation has no edits: use a request-transform".to_owned(),
+                );
             }
-            types::StandingPlan::Invoke(invocation) => {
-                Self::Invoke { function: invocation.function, timeout_ms: invocation.timeout_ms }
-            }
+            types::StandingPlan::Invoke(invocation) => Self::Invoke {
+                function: invocation.function,
+                timeout_ms: invocation.timeout_ms,
+            },
             types::StandingPlan::Respond(response) => {
                 final_status(response.status)?;
                 Self::Respond(response)
@@ -219,7 +241,9 @@ impl StandingPlan {
 pub fn editable(name: &str) -> Result<HeaderName, String> {
     let name = header_name(name)?;
     if HOST_FIELDS.contains(&name.as_str()) {
-        return Err(format!("the field \"{name}\" belongs to the connection: a plugin cannot change it"));
+        return Err(format!(
+            "the field \"{name}\" belongs to the connection: a plugin cannot change it"
+        ));
     }
     Ok(name)
 }
@@ -235,7 +259,9 @@ pub fn final_status(status: u16) -> Result<StatusCode, String> {
 /// A method from a plugin.
 pub fn method(name: &str) -> Result<Method, String> {
     match Method::from_bytes(name.as_bytes()) {
-        Ok(Method::CONNECT) | Err(_) => Err(format!("\"{name}\" is not a method that can be forwarded")),
+        Ok(Method::CONNECT) | Err(_) => {
+            Err(format!("\"{name}\" is not a method that can be forwarded"))
+        }
         Ok(method) => Ok(method),
     }
 }
@@ -248,7 +274,11 @@ fn percent_encode(value: &str, keep_slashes: bool, text: &mut String) {
             text.push(octet.into());
         } else {
             const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            text.extend(['%', HEX[usize::from(octet >> 4)].into(), HEX[usize::from(octet & 15)].into()]);
+            text.extend([
+                '%',
+                HEX[usize::from(octet >> 4)].into(),
+                HEX[usize::from(octet & 15)].into(),
+            ]);
         }
     }
 }
@@ -271,7 +301,12 @@ mod tests {
 
     #[test]
     fn segments_are_encoded_so_that_a_value_cannot_leave_its_place() {
-        let cases = [("a b", false, "a%20b"), ("a/b", false, "a%2Fb"), ("a/b?c#d", true, "a/b%3Fc%23d"), ("é", false, "%C3%A9")];
+        let cases = [
+            ("a b", false, "a%20b"),
+            ("a/b", false, "a%2Fb"),
+            ("a/b?c#d", true, "a/b%3Fc%23d"),
+            ("é", false, "%C3%A9"),
+        ];
         for (value, keep_slashes, expected) in cases {
             let mut text = String::new();
             percent_encode(value, keep_slashes, &mut text);
@@ -281,7 +316,12 @@ mod tests {
 
     #[test]
     fn fields_of_the_connection_cannot_be_edited() {
-        for name in ["Connection", "content-length", "Transfer-Encoding", "bad name"] {
+        for name in [
+            "Connection",
+            "content-length",
+            "Transfer-Encoding",
+            "bad name",
+        ] {
             assert!(editable(name).is_err(), "{name}");
         }
         assert!(editable("X-Tenant").is_ok());

@@ -23,8 +23,15 @@ use crate::wit::Level;
 
 /// The context of one instance: what it prints goes into the node's log, line by line.
 pub(crate) fn context(services: &Arc<dyn Services>, binding: &Arc<str>) -> WasiCtx {
-    let output = |level| LogStream { services: services.clone(), binding: binding.clone(), level };
-    WasiCtx::builder().stdout(output(Level::Info)).stderr(output(Level::Warn)).build()
+    let output = |level| LogStream {
+        services: services.clone(),
+        binding: binding.clone(),
+        level,
+    };
+    WasiCtx::builder()
+        .stdout(output(Level::Info))
+        .stderr(output(Level::Warn))
+        .build()
 }
 
 /// As [`context`], with environment variables.
@@ -33,8 +40,16 @@ pub(crate) fn function_context(
     function: &Arc<str>,
     environment: &[(String, String)],
 ) -> WasiCtx {
-    let output = |level| LogStream { services: services.clone(), binding: function.clone(), level };
-    WasiCtx::builder().stdout(output(Level::Info)).stderr(output(Level::Warn)).envs(environment).build()
+    let output = |level| LogStream {
+        services: services.clone(),
+        binding: function.clone(),
+        level,
+    };
+    WasiCtx::builder()
+        .stdout(output(Level::Info))
+        .stderr(output(Level::Warn))
+        .envs(environment)
+        .build()
 }
 
 /// Adds the calm form.
@@ -68,7 +83,9 @@ impl HasData for Calm<'static> {
 
 /// The value of a future that is ready, or a trap.
 fn at_once<T>(future: impl Future<Output = T>) -> wasmtime::Result<T> {
-    future.now_or_never().ok_or_else(|| wasmtime::format_err!("a stream would wait, in a plugin that is called synchronously"))
+    future.now_or_never().ok_or_else(|| {
+        wasmtime::format_err!("a stream would wait, in a plugin that is called synchronously")
+    })
 }
 
 fn at_once_stream<T>(future: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
@@ -96,7 +113,10 @@ impl poll::HostPollable for Calm<'_> {
 }
 
 impl streams::Host for Calm<'_> {
-    fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<streams::StreamError> {
+    fn convert_stream_error(
+        &mut self,
+        error: StreamError,
+    ) -> wasmtime::Result<streams::StreamError> {
         Ok(waiting::Host::convert_stream_error(self.0, error)?.into())
     }
 }
@@ -118,11 +138,15 @@ impl streams::HostOutputStream for Calm<'_> {
     }
 
     fn blocking_write_and_flush(&mut self, stream: Output, bytes: Vec<u8>) -> StreamResult<()> {
-        at_once_stream(waiting::HostOutputStream::blocking_write_and_flush(self.0, stream, bytes))
+        at_once_stream(waiting::HostOutputStream::blocking_write_and_flush(
+            self.0, stream, bytes,
+        ))
     }
 
     fn blocking_write_zeroes_and_flush(&mut self, stream: Output, length: u64) -> StreamResult<()> {
-        at_once_stream(waiting::HostOutputStream::blocking_write_zeroes_and_flush(self.0, stream, length))
+        at_once_stream(waiting::HostOutputStream::blocking_write_zeroes_and_flush(
+            self.0, stream, length,
+        ))
     }
 
     fn subscribe(&mut self, stream: Output) -> wasmtime::Result<Resource<DynPollable>> {
@@ -146,7 +170,9 @@ impl streams::HostOutputStream for Calm<'_> {
     }
 
     fn blocking_splice(&mut self, to: Output, from: Input, length: u64) -> StreamResult<u64> {
-        at_once_stream(waiting::HostOutputStream::blocking_splice(self.0, to, from, length))
+        at_once_stream(waiting::HostOutputStream::blocking_splice(
+            self.0, to, from, length,
+        ))
     }
 }
 
@@ -160,7 +186,9 @@ impl streams::HostInputStream for Calm<'_> {
     }
 
     fn blocking_read(&mut self, stream: Input, length: u64) -> StreamResult<Vec<u8>> {
-        at_once_stream(waiting::HostInputStream::blocking_read(self.0, stream, length))
+        at_once_stream(waiting::HostInputStream::blocking_read(
+            self.0, stream, length,
+        ))
     }
 
     fn skip(&mut self, stream: Input, length: u64) -> StreamResult<u64> {
@@ -168,7 +196,9 @@ impl streams::HostInputStream for Calm<'_> {
     }
 
     fn blocking_skip(&mut self, stream: Input, length: u64) -> StreamResult<u64> {
-        at_once_stream(waiting::HostInputStream::blocking_skip(self.0, stream, length))
+        at_once_stream(waiting::HostInputStream::blocking_skip(
+            self.0, stream, length,
+        ))
     }
 
     fn subscribe(&mut self, stream: Input) -> wasmtime::Result<Resource<DynPollable>> {
@@ -209,7 +239,12 @@ struct LineWriter {
 
 impl LineWriter {
     fn of(stream: &LogStream) -> Self {
-        Self { services: stream.services.clone(), binding: stream.binding.clone(), level: stream.level, line: Vec::new() }
+        Self {
+            services: stream.services.clone(),
+            binding: stream.binding.clone(),
+            level: stream.level,
+            line: Vec::new(),
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -228,7 +263,12 @@ impl LineWriter {
 
     fn end_line(&mut self) {
         if !self.line.is_empty() {
-            self.services.log(&self.binding, None, self.level, &String::from_utf8_lossy(&self.line));
+            self.services.log(
+                &self.binding,
+                None,
+                self.level,
+                &String::from_utf8_lossy(&self.line),
+            );
             self.line.clear();
         }
     }
@@ -261,7 +301,11 @@ impl OutputStream for LineWriter {
 }
 
 impl AsyncWrite for LineWriter {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

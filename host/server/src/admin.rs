@@ -35,7 +35,10 @@ impl Service for Admin {
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
             "/tidegate/v1/node" => reply::json(&self.node()),
-            _ => message(StatusCode::NOT_FOUND, "there is /healthz, /readyz, /metrics and /tidegate/v1/node"),
+            _ => message(
+                StatusCode::NOT_FOUND,
+                "there is /healthz, /readyz, /metrics and /tidegate/v1/node",
+            ),
         }
     }
 }
@@ -61,7 +64,9 @@ impl Admin {
 
     fn node(&self) -> serde_json::Value {
         let deployed = self.deployed.load();
-        let Some(deployed) = &*deployed else { return json!({ "name": self.name, "region": self.region }) };
+        let Some(deployed) = &*deployed else {
+            return json!({ "name": self.name, "region": self.region });
+        };
         let stages = deployed.snapshot.stages.iter().map(|stage| {
             let routes: Vec<_> = stage.entries.iter().map(|route| &route.key).collect();
             json!({ "api": stage.api_id, "stage": stage.name, "deploymentId": stage.deployment_id, "routes": routes })

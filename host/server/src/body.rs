@@ -476,13 +476,38 @@ mod tests {
     async fn the_end_is_told_once_and_with_its_bytes() {
         let broken = || Err(BoxError::from("broken"));
         let cases: [(&str, Body, usize, &str); 7] = [
-            ("read to its end", fed([data("ab"), data("c")]).1, 9, "3 complete"),
-            ("one piece, and not asked again", "abc".into(), 1, "3 complete"),
-            ("dropped in between", fed([data("ab"), data("c")]).1, 1, "2 abandoned"),
+            (
+                "read to its end",
+                fed([data("ab"), data("c")]).1,
+                9,
+                "3 complete",
+            ),
+            (
+                "one piece, and not asked again",
+                "abc".into(),
+                1,
+                "3 complete",
+            ),
+            (
+                "dropped in between",
+                fed([data("ab"), data("c")]).1,
+                1,
+                "2 abandoned",
+            ),
             ("never read", "abc".into(), 0, "0 abandoned"),
             ("nothing to read", Body::Empty, 0, "0 complete"),
-            ("broken", fed([data("ab"), broken()]).1, 9, "2 failed at its source"),
-            ("too large", fed([data("ab"), data("cdef")]).1.with_limit(5), 9, "2 too large"),
+            (
+                "broken",
+                fed([data("ab"), broken()]).1,
+                9,
+                "2 failed at its source",
+            ),
+            (
+                "too large",
+                fed([data("ab"), data("cdef")]).1.with_limit(5),
+                9,
+                "2 too large",
+            ),
         ];
         for (what, body, reads, expected) in cases {
             let seen = Seen::default();
@@ -501,7 +526,9 @@ mod tests {
     #[tokio::test]
     async fn two_hooks_are_both_told() {
         let (first, second) = (Seen::default(), Seen::default());
-        let body = Body::from("abc").with_on_end(Box::new(first.clone())).with_on_end(Box::new(second.clone()));
+        let body = Body::from("abc")
+            .with_on_end(Box::new(first.clone()))
+            .with_on_end(Box::new(second.clone()));
         body.collect(9).await.unwrap();
         assert_eq!(*first.0.lock().unwrap(), ["3 complete"]);
         assert_eq!(*second.0.lock().unwrap(), ["3 complete"]);
@@ -534,7 +561,10 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(300)).await; // not waited for: does not count
             let started = Instant::now();
             let error = frame(&mut body).await.unwrap().unwrap_err();
-            assert_eq!((error.fault(), started.elapsed().as_secs()), (Fault::IdleTimeout, 30));
+            assert_eq!(
+                (error.fault(), started.elapsed().as_secs()),
+                (Fault::IdleTimeout, 30)
+            );
             drop(body);
         };
         tokio::join!(feeding, reading);
@@ -548,12 +578,31 @@ mod tests {
         drop(feed);
         let mut body = body.with_limit(5).with_idle_timeout(Duration::from_secs(1));
         assert_eq!(body.size_hint().exact(), None);
-        assert_eq!(frame(&mut body).await.unwrap().unwrap().into_data().unwrap(), "ab");
-        assert_eq!(frame(&mut body).await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        assert_eq!(
+            frame(&mut body)
+                .await
+                .unwrap()
+                .unwrap()
+                .into_data()
+                .unwrap(),
+            "ab"
+        );
+        assert_eq!(
+            frame(&mut body)
+                .await
+                .unwrap()
+                .unwrap()
+                .into_trailers()
+                .unwrap(),
+            trailers
+        );
         assert!(frame(&mut body).await.is_none());
 
         let watched = Body::from("abc").with_on_end(Box::new(Seen::default()));
-        assert_eq!((watched.size_hint().exact(), watched.is_end_stream()), (Some(3), false));
+        assert_eq!(
+            (watched.size_hint().exact(), watched.is_end_stream()),
+            (Some(3), false)
+        );
         assert!(Body::from("").is_end_stream());
     }
 
@@ -564,8 +613,14 @@ mod tests {
             body
         };
         assert_eq!(whole().collect(4).await.unwrap(), "abcd");
-        assert_eq!(whole().collect(3).await.unwrap_err().fault(), Fault::TooLarge);
-        assert_eq!(Body::from("abc").collect(2).await.unwrap_err().fault(), Fault::TooLarge);
+        assert_eq!(
+            whole().collect(3).await.unwrap_err().fault(),
+            Fault::TooLarge
+        );
+        assert_eq!(
+            Body::from("abc").collect(2).await.unwrap_err().fault(),
+            Fault::TooLarge
+        );
         assert_eq!(Body::from("abc").collect(3).await.unwrap(), "abc");
         assert_eq!(Body::Empty.collect(0).await.unwrap(), "");
     }

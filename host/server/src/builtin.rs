@@ -10,5 +10,8 @@ pub fn names() -> Vec<&'static str> {
 
 /// The component of this name.
 pub fn component(name: &str) -> Option<&'static [u8]> {
-    PLUGINS.iter().find(|(builtin, _)| *builtin == name).map(|(_, component)| *component)
+    PLUGINS
+        .iter()
+        .find(|(builtin, _)| *builtin == name)
+        .map(|(_, component)| *component)
 }

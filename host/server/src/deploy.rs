@@ -15,7 +15,8 @@ use tidegate_model::{Place, Problems};
 use tidegate_sandbox::binding::Account;
 use tidegate_sandbox::standing::StandingPlan;
 use tidegate_sandbox::{
-    Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin, Runtime, Services, Step,
+    Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin, Runtime,
+    Services, Step,
 };
 
 use crate::builtin;
@@ -51,7 +52,11 @@ pub struct Deployer {
 
 impl Deployer {
     pub fn new(runtime: Arc<Runtime>, services: Arc<dyn Services>, metrics: Arc<Metrics>) -> Self {
-        Self { runtime, services, metrics }
+        Self {
+            runtime,
+            services,
+            metrics,
+        }
     }
 
     /// Compiles, loads and configures all that `node` names. What did not change since `before` is taken over, with its
@@ -60,7 +65,12 @@ impl Deployer {
     /// # Errors
     ///
     /// All problems; nothing has changed then.
-    pub async fn deploy(&self, path: &Path, node: &Node, before: Option<&Deployed>) -> Result<Deployed, Problems> {
+    pub async fn deploy(
+        &self,
+        path: &Path,
+        node: &Node,
+        before: Option<&Deployed>,
+    ) -> Result<Deployed, Problems> {
         let place = Place::file(path);
         let snapshot = model::load(node, &builtin::names())?;
         let mut problems = Problems::default();
@@ -70,7 +80,9 @@ impl Deployer {
         let mut bindings = Vec::with_capacity(snapshot.bindings.len());
         let mut pinned = BTreeSet::new();
         for spec in &snapshot.bindings {
-            let Some(plugin) = plugins.get(&spec.plugin) else { continue }; // its loading has been reported
+            let Some(plugin) = plugins.get(&spec.plugin) else {
+                continue;
+            }; // its loading has been reported
             match self.binding(spec, plugin, before).await {
                 Ok(binding) => {
                     match check_destination(&binding, spec, node) {
@@ -79,7 +91,10 @@ impl Deployer {
                     }
                     bindings.push(binding);
                 }
-                Err(error) => problems.add(&place, format!("{}: plugin \"{}\": {error}", spec.name, spec.plugin)),
+                Err(error) => problems.add(
+                    &place,
+                    format!("{}: plugin \"{}\": {error}", spec.name, spec.plugin),
+                ),
             }
         }
         if !problems.is_empty() {
@@ -87,7 +102,14 @@ impl Deployer {
         }
         let metrics = self.metrics.deployed(&snapshot, &bindings, &functions);
         let revision = before.map_or(1, |before| before.revision + 1);
-        Ok(Deployed { revision, snapshot, bindings, functions, pinned, metrics })
+        Ok(Deployed {
+            revision,
+            snapshot,
+            bindings,
+            functions,
+            pinned,
+            metrics,
+        })
     }
 
     /// Loads every plugin that a binding names, each once.
@@ -97,7 +119,11 @@ impl Deployer {
         snapshot: &Snapshot,
         problems: &mut Problems,
     ) -> BTreeMap<String, Arc<Plugin>> {
-        let used: BTreeSet<&String> = snapshot.bindings.iter().map(|binding| &binding.plugin).collect();
+        let used: BTreeSet<&String> = snapshot
+            .bindings
+            .iter()
+            .map(|binding| &binding.plugin)
+            .collect();
         let mut loads = Vec::new();
         for name in used {
             let runtime = self.runtime.clone();
@@ -105,7 +131,9 @@ impl Deployer {
             let source = own.map(|plugin| plugin.component.clone());
             let builtin = builtin::component(name);
             let load = tokio::task::spawn_blocking(move || match (source, builtin) {
-                (Some(file), _) => read_component(&file).and_then(|bytes| load_plugin(&runtime, &bytes)),
+                (Some(file), _) => {
+                    read_component(&file).and_then(|bytes| load_plugin(&runtime, &bytes))
+                }
                 (None, Some(bytes)) => load_plugin(&runtime, bytes),
                 (None, None) => Err("there is no such plugin".to_owned()),
             });
@@ -114,7 +142,10 @@ impl Deployer {
         }
         let mut plugins = BTreeMap::new();
         for (name, place, load) in loads {
-            match load.await.unwrap_or_else(|error| Err(format!("loading it failed: {error}"))) {
+            match load
+                .await
+                .unwrap_or_else(|error| Err(format!("loading it failed: {error}")))
+            {
                 Ok(plugin) => drop(plugins.insert(name, plugin)),
                 Err(problem) => {
                     let place = place.unwrap_or_else(|| Place::file(Path::new("built-in")));
@@ -136,17 +167,28 @@ impl Deployer {
             let (runtime, file) = (self.runtime.clone(), function.component.clone());
             let load = tokio::task::spawn_blocking(move || {
                 let bytes = read_component(&file)?;
-                runtime.function(&bytes).map_err(|error| format!("{}: {error}", file.display()))
+                runtime
+                    .function(&bytes)
+                    .map_err(|error| format!("{}: {error}", file.display()))
             });
             loads.push((function, load));
         }
         let mut functions = BTreeMap::new();
         for (spec, load) in loads {
-            match load.await.unwrap_or_else(|error| Err(format!("loading it failed: {error}"))) {
+            match load
+                .await
+                .unwrap_or_else(|error| Err(format!("loading it failed: {error}")))
+            {
                 Ok(function) => {
-                    functions.insert(spec.name.clone(), self.linked_function(spec, function, before));
+                    functions.insert(
+                        spec.name.clone(),
+                        self.linked_function(spec, function, before),
+                    );
                 }
-                Err(problem) => problems.add(&spec.place, format!("function \"{}\": {problem}", spec.name)),
+                Err(problem) => problems.add(
+                    &spec.place,
+                    format!("function \"{}\": {problem}", spec.name),
+                ),
             }
         }
         functions
@@ -182,7 +224,12 @@ impl Deployer {
                 account: same.account.clone(),
             };
         }
-        LinkedFunction { function, options, services: self.services.clone(), account: Arc::default() }
+        LinkedFunction {
+            function,
+            options,
+            services: self.services.clone(),
+            account: Arc::default(),
+        }
     }
 
     async fn binding(
@@ -222,38 +269,59 @@ fn load_plugin(runtime: &Runtime, bytes: &[u8]) -> Result<Arc<Plugin>, String> {
 }
 
 fn read_component(file: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?.len();
+    let size = std::fs::metadata(file)
+        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?
+        .len();
     if size > COMPONENT_BYTES_MAX {
-        return Err(format!("{} has {size} bytes; a component has at most {COMPONENT_BYTES_MAX}", file.display()));
+        return Err(format!(
+            "{} has {size} bytes; a component has at most {COMPONENT_BYTES_MAX}",
+            file.display()
+        ));
     }
     std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
 }
 
 /// Sees that a standing plan to forward names an upstream or a granted host; returns the host where it is one.
-fn check_destination(binding: &Binding, spec: &model::Binding, node: &Node) -> Result<Option<String>, String> {
+fn check_destination(
+    binding: &Binding,
+    spec: &model::Binding,
+    node: &Node,
+) -> Result<Option<String>, String> {
     let uri = match &binding.setup.decision {
         Decision::Plan(StandingPlan::Forward { uri, .. }) => uri,
-        Decision::Plan(StandingPlan::Invoke { function, .. }) if !node.functions.contains_key(function) => {
+        Decision::Plan(StandingPlan::Invoke { function, .. })
+            if !node.functions.contains_key(function) =>
+        {
             return Err(format!("there is no function \"{function}\""));
         }
         _ => return Ok(None),
     };
-    let Some((origin, _)) = uri.split_origin() else { return Ok(None) }; // known with the request, and checked then
-    let parsed: http::Uri = origin.parse().map_err(|_| format!("\"{origin}\" is no server"))?;
-    let authority = parsed.authority().ok_or_else(|| format!("\"{origin}\" names no host"))?;
+    let Some((origin, _)) = uri.split_origin() else {
+        return Ok(None);
+    }; // known with the request, and checked then
+    let parsed: http::Uri = origin
+        .parse()
+        .map_err(|_| format!("\"{origin}\" is no server"))?;
+    let authority = parsed
+        .authority()
+        .ok_or_else(|| format!("\"{origin}\" names no host"))?;
     if node.upstreams.contains_key(authority.as_str()) {
         return Ok(None);
     }
     if host_is_granted(&spec.grants.upstream, authority) {
         return Ok(Some(authority.as_str().to_owned()));
     }
-    Err(format!("no upstream \"{authority}\", and the host is not granted (grants: upstream)"))
+    Err(format!(
+        "no upstream \"{authority}\", and the host is not granted (grants: upstream)"
+    ))
 }
 
 /// Whether a grant's list has this host.
 pub fn host_is_granted(granted: &[String], authority: &Authority) -> bool {
     granted.iter().any(|allowed| {
-        allowed == "*" || allowed.eq_ignore_ascii_case(authority.as_str()) || allowed.eq_ignore_ascii_case(authority.host())
+        allowed == "*"
+            || allowed.eq_ignore_ascii_case(authority.as_str())
+            || allowed.eq_ignore_ascii_case(authority.host())
     })
 }
 

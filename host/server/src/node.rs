@@ -55,7 +55,10 @@ pub struct ReadyListener {
 ///
 /// What keeps the node from starting.
 pub fn serve(path: &Path, node: Node, began: Instant, ready: impl FnOnce(&Ready)) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
     LocalSet::new().block_on(&runtime, Starting { path, node, began }.run(ready))
 }
 
@@ -90,9 +93,18 @@ impl Starting<'_> {
         metrics.watch_upstreams(directory.clone());
         let store = Arc::new(Embedded::open(&node.data).map_err(anyhow::Error::new)?);
         let lines = Lines::start().context("no thread for log lines")?;
-        let client = Client::start(directory.clone(), admin).context("no thread for the HTTP client")?;
-        let services = Arc::new(NodeServices::new(client, store.clone(), lines, metrics.clone()));
-        let settings = SandboxSettings { artifacts: Some(node.data.join("artifacts")), ..SandboxSettings::default() };
+        let client =
+            Client::start(directory.clone(), admin).context("no thread for the HTTP client")?;
+        let services = Arc::new(NodeServices::new(
+            client,
+            store.clone(),
+            lines,
+            metrics.clone(),
+        ));
+        let settings = SandboxSettings {
+            artifacts: Some(node.data.join("artifacts")),
+            ..SandboxSettings::default()
+        };
         let sandbox = Arc::new(Runtime::new(settings)?);
         let deployer = Deployer::new(sandbox, services.clone(), metrics.clone());
         apply_state(&node, &services, &store)?;
@@ -116,29 +128,63 @@ impl Starting<'_> {
                 }
             };
             let sockets = bind(listener.address, workers)?;
-            listeners.push(Bound { sockets, tls, settings: listen_settings(&node, listener, workers) });
+            listeners.push(Bound {
+                sockets,
+                tls,
+                settings: listen_settings(&node, listener, workers),
+            });
         }
-        let addresses = listeners.iter().map(Bound::ready).collect::<Result<Vec<_>>>()?;
+        let addresses = listeners
+            .iter()
+            .map(Bound::ready)
+            .collect::<Result<Vec<_>>>()?;
         let threads = start_workers(&node, workers, listeners, &directory, &served, &drain)?;
 
         let drain_within = node.timeouts.drain;
-        let names = (node.name.clone().unwrap_or_else(host_name), node.region.clone());
-        let service = Admin { name: names.0, region: names.1, metrics, deployed: deployed.clone(), drain: drain.clone() };
+        let names = (
+            node.name.clone().unwrap_or_else(host_name),
+            node.region.clone(),
+        );
+        let service = Admin {
+            name: names.0,
+            region: names.1,
+            metrics,
+            deployed: deployed.clone(),
+            drain: drain.clone(),
+        };
         tokio::task::spawn_local(serve_admin(admin_socket, service, node.timeouts.clone()));
         let checked = directory.clone();
         tokio::task::spawn_local(async move { checked.check_health().await });
 
-        let control =
-            Control { path: path.to_owned(), node, deployer, services, store, directory, identities, deployed, snapshots };
+        let control = Control {
+            path: path.to_owned(),
+            node,
+            deployer,
+            services,
+            store,
+            directory,
+            identities,
+            deployed,
+            snapshots,
+        };
         let took_ms = began.elapsed().as_millis();
         tracing::info!(%admin, workers, took_ms, "ready");
-        ready(&Ready { listeners: addresses, admin, took_ms });
+        ready(&Ready {
+            listeners: addresses,
+            admin,
+            took_ms,
+        });
 
         control.run().await?;
         tracing::info!(within_ms = drain_within.as_millis(), "draining");
         trigger.pull(drain_within);
-        let outcomes = tokio::task::spawn_blocking(move || join(threads)).await.context("waiting for the workers")?;
-        let cut: usize = outcomes.iter().map(|outcome| outcome.map_or(0, |outcome| cut_off(&outcome))).sum();
+        let outcomes = tokio::task::spawn_blocking(move || join(threads))
+            .await
+            .context("waiting for the workers")?;
+        let cut: usize = outcomes
+            .iter()
+            .map(|outcome| outcome.map_or(0, |outcome| cut_off(&outcome)))
+            .sum();
         tracing::info!(cut_off = cut, "drained");
         Ok(())
     }
@@ -168,19 +214,36 @@ impl Control {
     async fn reload(&mut self) {
         let began = Instant::now();
         match self.try_reload().await {
-            Ok(revision) => tracing::info!(revision, took_ms = began.elapsed().as_millis(), "reloaded"),
-            Err(error) => tracing::error!("reload refused, the last good configuration serves on:\n{error:#}"),
+            Ok(revision) => {
+                tracing::info!(revision, took_ms = began.elapsed().as_millis(), "reloaded")
+            }
+            Err(error) => {
+                tracing::error!("reload refused, the last good configuration serves on:\n{error:#}")
+            }
         }
     }
 
     async fn try_reload(&mut self) -> Result<u64> {
         let node = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        if (&node.listeners, &node.admin, node.threads, &node.data) != (&self.node.listeners, &self.node.admin, self.node.threads, &self.node.data) {
-            tracing::warn!("[[listener]], [admin], `threads` and `data` are read at the start only: restart for them");
+        if (&node.listeners, &node.admin, node.threads, &node.data)
+            != (
+                &self.node.listeners,
+                &self.node.admin,
+                self.node.threads,
+                &self.node.data,
+            )
+        {
+            tracing::warn!(
+                "[[listener]], [admin], `threads` and `data` are read at the start only: restart for them"
+            );
         }
         let upstreams = upstream_settings(&node)?;
         let before = self.deployed.load_full();
-        let deployed = match self.deployer.deploy(&self.path, &node, before.as_deref()).await {
+        let deployed = match self
+            .deployer
+            .deploy(&self.path, &node, before.as_deref())
+            .await
+        {
             Ok(deployed) => Arc::new(deployed),
             Err(problems) => bail!("{problems}"),
         };
@@ -206,8 +269,13 @@ struct Bound {
 
 impl Bound {
     fn ready(&self) -> Result<ReadyListener> {
-        let address = self.sockets[0].local_addr().context("a listener's address")?;
-        Ok(ReadyListener { address, tls: self.tls.is_some() })
+        let address = self.sockets[0]
+            .local_addr()
+            .context("a listener's address")?;
+        Ok(ReadyListener {
+            address,
+            tls: self.tls.is_some(),
+        })
     }
 }
 
@@ -259,7 +327,10 @@ fn start_workers(
 
 impl WorkerStart {
     fn run(self) -> Result<Outcome> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("no runtime")?;
         LocalSet::new().block_on(&runtime, self.serve())
     }
 
@@ -277,7 +348,13 @@ impl WorkerStart {
         });
         let drain = Drain::new();
         for (socket, tls, settings) in self.sockets {
-            let accepting = accept::run(socket, Rc::new(settings), tls, worker.clone(), drain.clone());
+            let accepting = accept::run(
+                socket,
+                Rc::new(settings),
+                tls,
+                worker.clone(),
+                drain.clone(),
+            );
             tokio::task::spawn_local(async move {
                 if let Err(error) = accepting.await {
                     tracing::error!(%error, "a listener ended");
@@ -296,24 +373,43 @@ async fn serve_admin(socket: TcpListener, service: Admin, timeouts: config::Time
         ..listen::Settings::default()
     };
     // It answers until the process ends: a draining node still says that it drains.
-    if let Err(error) = accept::run(socket, Rc::new(settings), None, Rc::new(service), Drain::new()).await {
+    if let Err(error) = accept::run(
+        socket,
+        Rc::new(settings),
+        None,
+        Rc::new(service),
+        Drain::new(),
+    )
+    .await
+    {
         tracing::error!(%error, "the admin address ended");
     }
 }
 
 /// Gives the services what deployments need beside snapshots: keys, secrets, tables.
 fn apply_state(node: &Node, services: &NodeServices, store: &Embedded) -> Result<()> {
-    let secrets = node.secrets.iter().map(|(name, secret)| Ok((name.clone(), secret_value(name, &secret.source)?)));
-    services.secrets.store(Arc::new(secrets.collect::<Result<_>>()?));
+    let secrets = node
+        .secrets
+        .iter()
+        .map(|(name, secret)| Ok((name.clone(), secret_value(name, &secret.source)?)));
+    services
+        .secrets
+        .store(Arc::new(secrets.collect::<Result<_>>()?));
     services.keys.store(Arc::new(Keys::new(&node.keys)));
-    store.declare(node.functions.values().flat_map(|function| function.tables.clone()).collect());
+    store.declare(
+        node.functions
+            .values()
+            .flat_map(|function| function.tables.clone())
+            .collect(),
+    );
     Ok(())
 }
 
 fn secret_value(name: &str, source: &config::SecretSource) -> Result<String> {
     match source {
         config::SecretSource::File(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("secret \"{name}\": {}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("secret \"{name}\": {}", path.display()))?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         }
         config::SecretSource::Environment(variable) => {
@@ -327,11 +423,18 @@ fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>> {
 }
 
 fn tls_of(files: &config::ListenerTls, listener: &config::Listener) -> Result<Tls> {
-    Tls::new(&identity_of(files)?, listener.protocols.http1, listener.protocols.http2).context("TLS")
+    Tls::new(
+        &identity_of(files)?,
+        listener.protocols.http1,
+        listener.protocols.http2,
+    )
+    .context("TLS")
 }
 
 fn identity_of(files: &config::ListenerTls) -> Result<Identity> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+    };
     let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
     Identity::from_pem(&certificate, &key).with_context(|| files.certificate.display().to_string())
 }
@@ -373,9 +476,9 @@ fn cores() -> usize {
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "tidegate".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "tidegate".to_owned(), |name| name.trim().to_owned())
 }
-
 
 fn cut_off(outcome: &Outcome) -> usize {
     match outcome {
@@ -388,7 +491,12 @@ fn upstream_setting(upstream: &config::Upstream) -> Result<upstream::Settings> {
     let ca = match &upstream.tls.ca {
         None => None,
         Some(path) => Some(std::fs::read(path).with_context(|| {
-            format!("{}: upstream \"{}\": {} cannot be read", upstream.place, upstream.name, path.display())
+            format!(
+                "{}: upstream \"{}\": {} cannot be read",
+                upstream.place,
+                upstream.name,
+                path.display()
+            )
         })?),
     };
     let address = |target: &config::Target| upstream::TargetAddress {
@@ -396,17 +504,26 @@ fn upstream_setting(upstream: &config::Upstream) -> Result<upstream::Settings> {
         host: target.host.clone(),
         port: target.port,
     };
-    let health = upstream.health.as_ref().map(|health| upstream::HealthCheck {
-        path: health.path.clone(),
-        interval: health.interval,
-        timeout: health.timeout,
-        thresholds: HealthThresholds { healthy: health.healthy, unhealthy: health.unhealthy },
-        status: health.status.clone(),
-    });
+    let health = upstream
+        .health
+        .as_ref()
+        .map(|health| upstream::HealthCheck {
+            path: health.path.clone(),
+            interval: health.interval,
+            timeout: health.timeout,
+            thresholds: HealthThresholds {
+                healthy: health.healthy,
+                unhealthy: health.unhealthy,
+            },
+            status: health.status.clone(),
+        });
     let ejection = upstream
         .ejection
         .as_ref()
-        .map(|ejection| upstream::Ejection { failures: ejection.failures, period: ejection.duration });
+        .map(|ejection| upstream::Ejection {
+            failures: ejection.failures,
+            period: ejection.duration,
+        });
     Ok(upstream::Settings {
         name: upstream.name.clone(),
         targets: upstream.targets.iter().map(address).collect(),
@@ -414,8 +531,15 @@ fn upstream_setting(upstream: &config::Upstream) -> Result<upstream::Settings> {
             config::Balance::RoundRobin => Balance::RoundRobin,
             config::Balance::LeastRequest => Balance::LeastRequest,
         },
-        protocol: if upstream.http2 { upstream::Protocol::Http2 } else { upstream::Protocol::Http1 },
-        tls: upstream::Tls { ca, server_name: upstream.tls.server_name.clone() },
+        protocol: if upstream.http2 {
+            upstream::Protocol::Http2
+        } else {
+            upstream::Protocol::Http1
+        },
+        tls: upstream::Tls {
+            ca,
+            server_name: upstream.tls.server_name.clone(),
+        },
         connect_timeout: upstream.connect_timeout,
         first_byte_timeout: upstream.first_byte_timeout,
         body_idle_timeout: BODY_IDLE_TIMEOUT,

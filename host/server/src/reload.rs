@@ -27,20 +27,35 @@ impl Files {
         let (sender, events) = mpsc::unbounded_channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
-            if matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)) {
+            if matches!(
+                event.kind,
+                EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
+            ) {
                 for path in event.paths {
                     _ = sender.send(path);
                 }
             }
         })?;
-        Ok(Self { watcher, events, files: BTreeSet::new(), folders: BTreeSet::new() })
+        Ok(Self {
+            watcher,
+            events,
+            files: BTreeSet::new(),
+            folders: BTreeSet::new(),
+        })
     }
 
     /// Watches the files that this configuration names. Their folders are watched, since editors replace files.
     pub fn watch(&mut self, path: &Path, node: &Node) {
-        self.files = files_of(path, node).iter().map(|file| canonical(file)).collect();
-        let folders: BTreeSet<PathBuf> =
-            self.files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
+        self.files = files_of(path, node)
+            .iter()
+            .map(|file| canonical(file))
+            .collect();
+        let folders: BTreeSet<PathBuf> = self
+            .files
+            .iter()
+            .filter_map(|file| file.parent())
+            .map(Path::to_owned)
+            .collect();
         for gone in self.folders.difference(&folders) {
             _ = self.watcher.unwatch(gone); // it may be gone from the disk as well
         }
@@ -65,7 +80,10 @@ impl Files {
                 None => std::future::pending().await,
             }
         }
-        while tokio::time::timeout(PAUSE, self.events.recv()).await.is_ok_and(|event| event.is_some()) {}
+        while tokio::time::timeout(PAUSE, self.events.recv())
+            .await
+            .is_ok_and(|event| event.is_some())
+        {}
     }
 }
 
@@ -73,13 +91,20 @@ fn files_of(path: &Path, node: &Node) -> Vec<PathBuf> {
     let mut files = vec![path.to_owned()];
     files.extend(node.apis.iter().map(|api| api.definition.clone()));
     files.extend(node.plugins.values().map(|plugin| plugin.component.clone()));
-    files.extend(node.functions.values().map(|function| function.component.clone()));
+    files.extend(
+        node.functions
+            .values()
+            .map(|function| function.component.clone()),
+    );
     files
 }
 
 /// The folder's real path, and the file's name: the file may just be missing.
 fn canonical(file: &Path) -> PathBuf {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     match (folder.canonicalize(), file.file_name()) {
         (Ok(folder), Some(name)) => folder.join(name),
         _ => file.to_owned(),

@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use crate::body::Body;
 use crate::deploy::Deployed;
 use crate::listen::{Connection, Service};
-use crate::request::exchange::{Exchange, Viewer};
 use crate::request;
+use crate::request::exchange::{Exchange, Viewer};
 use crate::telemetry::metrics::RouteMetrics;
 use crate::upstream::{Handle, TargetAddress, Upstreams};
 
@@ -68,7 +68,11 @@ pub enum Integration {
     /// Its plan stands: send the request on.
     Forward(Forwarding),
     /// Its plan stands: invoke a function.
-    Invoke { name: String, pool: FunctionPool, timeout: Option<Duration> },
+    Invoke {
+        name: String,
+        pool: FunctionPool,
+        timeout: Option<Duration>,
+    },
     /// Its plan stands: answer with this.
     Respond(wit::Response),
 }
@@ -142,7 +146,12 @@ impl Sinks {
     /// Hands a record to each sink. One that does not keep up loses it, and the loss is counted.
     pub fn write(&self, exchange: &Exchange) {
         for sink in &self.0 {
-            let values = sink.reads.setup.reads.iter().map(|reading| reading.of(exchange).map(Into::into));
+            let values = sink
+                .reads
+                .setup
+                .reads
+                .iter()
+                .map(|reading| reading.of(exchange).map(Into::into));
             if sink.records.try_send(values.collect()).is_err() {
                 sink.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
@@ -152,9 +161,20 @@ impl Sinks {
 
 impl Worker {
     /// A worker that serves `deployed`.
-    pub fn new(settings: Settings, upstreams: Upstreams, shard: usize, deployed: Arc<Deployed>) -> Self {
+    pub fn new(
+        settings: Settings,
+        upstreams: Upstreams,
+        shard: usize,
+        deployed: Arc<Deployed>,
+    ) -> Self {
         let local = Rc::new(Local::new(deployed, &upstreams, shard, None));
-        Self { settings, upstreams, shard, local: RefCell::new(local), peers: RefCell::default() }
+        Self {
+            settings,
+            upstreams,
+            shard,
+            local: RefCell::new(local),
+            peers: RefCell::default(),
+        }
     }
 
     /// What requests that begin now are served from.
@@ -165,7 +185,12 @@ impl Worker {
     /// Serves from another snapshot from now on. Instances of bindings that did not change go on.
     pub fn adopt(&self, deployed: Arc<Deployed>) {
         let before = self.local();
-        let next = Rc::new(Local::new(deployed, &self.upstreams, self.shard, Some(&before)));
+        let next = Rc::new(Local::new(
+            deployed,
+            &self.upstreams,
+            self.shard,
+            Some(&before),
+        ));
         *self.local.borrow_mut() = next;
     }
 
@@ -186,7 +211,11 @@ impl Worker {
 }
 
 impl Service for Worker {
-    async fn call(self: Rc<Self>, request: Request<Incoming>, connection: Rc<Connection>) -> Response<Body> {
+    async fn call(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        connection: Rc<Connection>,
+    ) -> Response<Body> {
         request::handle(&self, request, &connection).await
     }
 
@@ -197,19 +226,42 @@ impl Service for Worker {
 }
 
 impl Local {
-    fn new(deployed: Arc<Deployed>, upstreams: &Upstreams, shard: usize, before: Option<&Self>) -> Self {
-        let pools: Vec<_> = deployed.bindings.iter().map(|binding| pool_of(binding, before)).collect();
-        let functions: HashMap<_, _> =
-            deployed.functions.iter().map(|(name, linked)| (name.clone(), linked.pool(before))).collect();
+    fn new(
+        deployed: Arc<Deployed>,
+        upstreams: &Upstreams,
+        shard: usize,
+        before: Option<&Self>,
+    ) -> Self {
+        let pools: Vec<_> = deployed
+            .bindings
+            .iter()
+            .map(|binding| pool_of(binding, before))
+            .collect();
+        let functions: HashMap<_, _> = deployed
+            .functions
+            .iter()
+            .map(|(name, linked)| (name.clone(), linked.pool(before)))
+            .collect();
         let integrations = pools
             .iter()
             .enumerate()
             .map(|(place, pool)| integration(place, pool, &functions, &deployed, upstreams))
             .collect();
         let unrouted = MetricsHandle(deployed.metrics.unrouted.clone(), shard);
-        let mut local =
-            Self { pools, integrations, functions, stages: HashMap::new(), unrouted, deployed: deployed.clone() };
-        for (stage, metrics) in deployed.snapshot.stages.iter().zip(&deployed.metrics.stages) {
+        let mut local = Self {
+            pools,
+            integrations,
+            functions,
+            stages: HashMap::new(),
+            unrouted,
+            deployed: deployed.clone(),
+        };
+        for (stage, metrics) in deployed
+            .snapshot
+            .stages
+            .iter()
+            .zip(&deployed.metrics.stages)
+        {
             let view = local.stage_local(stage, metrics, shard);
             local.stages.insert(Arc::as_ptr(stage), Rc::new(view));
         }
@@ -233,7 +285,10 @@ impl Local {
 
     /// A stage of this snapshot.
     pub fn stage(&self, stage: &Arc<Stage>) -> Rc<StageLocal> {
-        self.stages.get(&Arc::as_ptr(stage)).expect("a request's stage is of its own snapshot").clone()
+        self.stages
+            .get(&Arc::as_ptr(stage))
+            .expect("a request's stage is of its own snapshot")
+            .clone()
     }
 
     /// Requests that no stage took.
@@ -251,24 +306,44 @@ impl Local {
         }
     }
 
-    fn stage_local(&self, stage: &Stage, metrics: &crate::telemetry::metrics::StageMetrics, shard: usize) -> StageLocal {
+    fn stage_local(
+        &self,
+        stage: &Stage,
+        metrics: &crate::telemetry::metrics::StageMetrics,
+        shard: usize,
+    ) -> StageLocal {
         let sinks: Vec<_> = stage.log_sinks.iter().map(|&id| self.sink(id)).collect();
         let sinks_read = stage.log_sinks.iter().any(|&id| {
-            self.pool(id).binding().setup.reads.iter().any(Reading::needs_headers)
+            self.pool(id)
+                .binding()
+                .setup
+                .reads
+                .iter()
+                .any(Reading::needs_headers)
         });
-        let keeps_headers = stage.entries.iter().map(|route| sinks_read || self.reads_later(route)).collect();
+        let keeps_headers = stage
+            .entries
+            .iter()
+            .map(|route| sinks_read || self.reads_later(route))
+            .collect();
         StageLocal {
             sinks: Arc::new(Sinks(sinks)),
-            routes: metrics.routes.iter().map(|route| MetricsHandle(route.clone(), shard)).collect(),
+            routes: metrics
+                .routes
+                .iter()
+                .map(|route| MetricsHandle(route.clone(), shard))
+                .collect(),
             unrouted: MetricsHandle(metrics.unrouted.clone(), shard),
             keeps_headers,
         }
     }
 
     fn reads_later(&self, route: &Route) -> bool {
-        route.pipeline.response_transforms.iter().any(|&id| match &self.pool(id).binding().setup.decision {
-            Decision::Rules(rules) => rules.iter().any(Rule::reads_headers),
-            Decision::Call | Decision::Plan(_) => true,
+        route.pipeline.response_transforms.iter().any(|&id| {
+            match &self.pool(id).binding().setup.decision {
+                Decision::Rules(rules) => rules.iter().any(Rule::reads_headers),
+                Decision::Call | Decision::Plan(_) => true,
+            }
         })
     }
 
@@ -277,7 +352,11 @@ impl Local {
         let pool = self.pools[id.0 as usize].clone();
         let (records, mut queue) = mpsc::channel(RECORDS_MAX);
         let lost = self.deployed.metrics.records_lost.clone();
-        let sink = Sink { reads: pool.binding().clone(), records, lost: lost.clone() };
+        let sink = Sink {
+            reads: pool.binding().clone(),
+            records,
+            lost: lost.clone(),
+        };
         tokio::task::spawn_local(async move {
             let mut batch = Vec::with_capacity(BATCH);
             while queue.recv_many(&mut batch, BATCH).await > 0 {
@@ -302,9 +381,16 @@ impl StageLocal {
 impl crate::deploy::LinkedFunction {
     fn pool(&self, before: Option<&Local>) -> FunctionPool {
         let unchanged = |local: &&Local| {
-            local.deployed.functions.get(&self.options.name).is_some_and(|other| Arc::ptr_eq(&other.account, &self.account))
+            local
+                .deployed
+                .functions
+                .get(&self.options.name)
+                .is_some_and(|other| Arc::ptr_eq(&other.account, &self.account))
         };
-        match before.filter(unchanged).and_then(|local| local.functions.get(&self.options.name)) {
+        match before
+            .filter(unchanged)
+            .and_then(|local| local.functions.get(&self.options.name))
+        {
             Some(pool) => pool.clone(),
             None => FunctionPool::new(
                 self.function.clone(),
@@ -331,18 +417,41 @@ fn integration(
     deployed: &Deployed,
     upstreams: &Upstreams,
 ) -> Integration {
-    let Decision::Plan(plan) = &pool.binding().setup.decision else { return Integration::Call };
-    let milliseconds = |timeout: Option<u32>| timeout.map(|timeout| Duration::from_millis(timeout.into()));
+    let Decision::Plan(plan) = &pool.binding().setup.decision else {
+        return Integration::Call;
+    };
+    let milliseconds =
+        |timeout: Option<u32>| timeout.map(|timeout| Duration::from_millis(timeout.into()));
     match plan {
         StandingPlan::Respond(response) => Integration::Respond(response.clone()),
-        StandingPlan::Invoke { function, timeout_ms } => {
-            let pool = functions.get(function).expect("a deployment names functions that the node has").clone();
-            Integration::Invoke { name: function.clone(), pool, timeout: milliseconds(*timeout_ms) }
+        StandingPlan::Invoke {
+            function,
+            timeout_ms,
+        } => {
+            let pool = functions
+                .get(function)
+                .expect("a deployment names functions that the node has")
+                .clone();
+            Integration::Invoke {
+                name: function.clone(),
+                pool,
+                timeout: milliseconds(*timeout_ms),
+            }
         }
-        StandingPlan::Forward { uri, method, rules, pass_query, timeout_ms } => {
+        StandingPlan::Forward {
+            uri,
+            method,
+            rules,
+            pass_query,
+            timeout_ms,
+        } => {
             let binding = BindingId(u32::try_from(place).expect("bindings are counted in 32 bits"));
-            let destination = fixed_destination(uri, deployed, upstreams)
-                .unwrap_or_else(|| Destination::FromTemplate { uri: uri.clone(), binding });
+            let destination = fixed_destination(uri, deployed, upstreams).unwrap_or_else(|| {
+                Destination::FromTemplate {
+                    uri: uri.clone(),
+                    binding,
+                }
+            });
             Integration::Forward(Forwarding {
                 destination,
                 method: method.clone(),
@@ -355,13 +464,19 @@ fn integration(
 }
 
 /// The destination of a URI whose scheme and authority are literal. The deployment has checked that it is allowed.
-fn fixed_destination(uri: &Template, deployed: &Deployed, upstreams: &Upstreams) -> Option<Destination> {
+fn fixed_destination(
+    uri: &Template,
+    deployed: &Deployed,
+    upstreams: &Upstreams,
+) -> Option<Destination> {
     let (origin, rest) = uri.split_origin()?;
     let origin: http::Uri = origin.parse().ok()?;
     let authority = origin.authority()?.as_str();
     let handle = match upstreams.named(authority) {
         Some(handle) => handle,
-        None if deployed.pinned.contains(authority) => upstreams.resolve(&TargetAddress::of(&origin)?).ok()?,
+        None if deployed.pinned.contains(authority) => {
+            upstreams.resolve(&TargetAddress::of(&origin)?).ok()?
+        }
         None => return None,
     };
     let path = match rest.literal() {

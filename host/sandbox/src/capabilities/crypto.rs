@@ -5,7 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::bindings::gateway::tidegate::gateway::crypto::{DigestAlgorithm, Host, SignatureAlgorithm};
+use crate::bindings::gateway::tidegate::gateway::crypto::{
+    DigestAlgorithm, Host, SignatureAlgorithm,
+};
 use crate::instance::StepState;
 
 impl Host for StepState {
@@ -24,7 +26,9 @@ impl Host for StepState {
             DigestAlgorithm::Sha384 => hmac::HMAC_SHA384,
             DigestAlgorithm::Sha512 => hmac::HMAC_SHA512,
         };
-        hmac::sign(&hmac::Key::new(algorithm, &key), &data).as_ref().to_vec()
+        hmac::sign(&hmac::Key::new(algorithm, &key), &data)
+            .as_ref()
+            .to_vec()
     }
 
     fn verify(
@@ -34,7 +38,8 @@ impl Host for StepState {
         message: Vec<u8>,
         signature: Vec<u8>,
     ) -> Result<bool, String> {
-        let key: Value = serde_json::from_str(&key).map_err(|error| format!("the key is not JSON: {error}"))?;
+        let key: Value =
+            serde_json::from_str(&key).map_err(|error| format!("the key is not JSON: {error}"))?;
         verify(algorithm, &key, &message, &signature)
     }
 
@@ -45,7 +50,12 @@ impl Host for StepState {
 
 /// Verifies a JWS signature (RFC 7515) under a JWK. A key of another type than the algorithm's is an error, so a public
 /// RSA key can never be taken for an HMAC secret.
-fn verify(algorithm: SignatureAlgorithm, key: &Value, message: &[u8], signed: &[u8]) -> Result<bool, String> {
+fn verify(
+    algorithm: SignatureAlgorithm,
+    key: &Value,
+    message: &[u8],
+    signed: &[u8],
+) -> Result<bool, String> {
     use SignatureAlgorithm as A;
     match algorithm {
         A::Hs256 => verify_hmac(hmac::HMAC_SHA256, 32, key, message, signed),
@@ -57,13 +67,31 @@ fn verify(algorithm: SignatureAlgorithm, key: &Value, message: &[u8], signed: &[
         A::Ps256 => verify_rsa(&signature::RSA_PSS_2048_8192_SHA256, key, message, signed),
         A::Ps384 => verify_rsa(&signature::RSA_PSS_2048_8192_SHA384, key, message, signed),
         A::Ps512 => verify_rsa(&signature::RSA_PSS_2048_8192_SHA512, key, message, signed),
-        A::Es256 => verify_ec(&signature::ECDSA_P256_SHA256_FIXED, "P-256", 32, key, message, signed),
-        A::Es384 => verify_ec(&signature::ECDSA_P384_SHA384_FIXED, "P-384", 48, key, message, signed),
+        A::Es256 => verify_ec(
+            &signature::ECDSA_P256_SHA256_FIXED,
+            "P-256",
+            32,
+            key,
+            message,
+            signed,
+        ),
+        A::Es384 => verify_ec(
+            &signature::ECDSA_P384_SHA384_FIXED,
+            "P-384",
+            48,
+            key,
+            message,
+            signed,
+        ),
         A::EdDsa => {
             expect_member(key, "kty", "OKP")?;
             expect_member(key, "crv", "Ed25519")?;
             let public = octets(key, "x")?;
-            Ok(signature::UnparsedPublicKey::new(&signature::ED25519, public).verify(message, signed).is_ok())
+            Ok(
+                signature::UnparsedPublicKey::new(&signature::ED25519, public)
+                    .verify(message, signed)
+                    .is_ok(),
+            )
         }
     }
 }
@@ -79,7 +107,10 @@ fn verify_hmac(
     let secret = octets(key, "k")?;
     // "A key of the same size as the hash output or larger MUST be used" (RFC 7518 section 3.2).
     if secret.len() < bytes_min {
-        return Err(format!("the key has {} bytes; this algorithm needs {bytes_min}", secret.len()));
+        return Err(format!(
+            "the key has {} bytes; this algorithm needs {bytes_min}",
+            secret.len()
+        ));
     }
     Ok(hmac::verify(&hmac::Key::new(algorithm, &secret), message, signed).is_ok())
 }
@@ -91,7 +122,10 @@ fn verify_rsa(
     signed: &[u8],
 ) -> Result<bool, String> {
     expect_member(key, "kty", "RSA")?;
-    let public = signature::RsaPublicKeyComponents { n: octets(key, "n")?, e: octets(key, "e")? };
+    let public = signature::RsaPublicKeyComponents {
+        n: octets(key, "n")?,
+        e: octets(key, "e")?,
+    };
     Ok(public.verify(parameters, message, signed).is_ok())
 }
 
@@ -109,24 +143,35 @@ fn verify_ec(
     for coordinate in ["x", "y"] {
         let octets = octets(key, coordinate)?;
         if octets.len() != coordinate_bytes {
-            return Err(format!("the key's \"{coordinate}\" has {} bytes, not {coordinate_bytes}", octets.len()));
+            return Err(format!(
+                "the key's \"{coordinate}\" has {} bytes, not {coordinate_bytes}",
+                octets.len()
+            ));
         }
         point.extend(octets);
     }
-    Ok(signature::UnparsedPublicKey::new(algorithm, point).verify(message, signed).is_ok())
+    Ok(signature::UnparsedPublicKey::new(algorithm, point)
+        .verify(message, signed)
+        .is_ok())
 }
 
 fn expect_member(key: &Value, member: &str, expected: &str) -> Result<(), String> {
     match key[member].as_str() {
         Some(found) if found == expected => Ok(()),
-        Some(found) => Err(format!("the key's \"{member}\" is \"{found}\"; this algorithm needs \"{expected}\"")),
+        Some(found) => Err(format!(
+            "the key's \"{member}\" is \"{found}\"; this algorithm needs \"{expected}\""
+        )),
         None => Err(format!("the key has no \"{member}\"")),
     }
 }
 
 fn octets(key: &Value, member: &str) -> Result<Vec<u8>, String> {
-    let text = key[member].as_str().ok_or_else(|| format!("the key has no \"{member}\""))?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("the key's \"{member}\" is not base64url"))
+    let text = key[member]
+        .as_str()
+        .ok_or_else(|| format!("the key has no \"{member}\""))?;
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| format!("the key's \"{member}\" is not base64url"))
 }
 
 #[cfg(test)]
@@ -140,12 +185,35 @@ mod tests {
         let secret = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
         let key = json!({"kty": "oct", "k": secret});
         let message = b"eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-        let signed = URL_SAFE_NO_PAD.decode("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk").expect("base64url");
+        let signed = URL_SAFE_NO_PAD
+            .decode("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+            .expect("base64url");
         let hs256 = SignatureAlgorithm::Hs256;
         assert_eq!(verify(hs256, &key, message, &signed), Ok(true));
         assert_eq!(verify(hs256, &key, b"another", &signed), Ok(false));
-        assert!(verify(hs256, &json!({"kty": "oct", "k": "c2hvcnQ"}), message, &signed).is_err(), "too short");
-        assert!(verify(hs256, &json!({"kty": "RSA", "n": "AQAB", "e": "AQAB"}), message, &signed).is_err(), "confusion");
-        assert!(verify(SignatureAlgorithm::Rs256, &key, message, &signed).is_err(), "confusion");
+        assert!(
+            verify(
+                hs256,
+                &json!({"kty": "oct", "k": "c2hvcnQ"}),
+                message,
+                &signed
+            )
+            .is_err(),
+            "too short"
+        );
+        assert!(
+            verify(
+                hs256,
+                &json!({"kty": "RSA", "n": "AQAB", "e": "AQAB"}),
+                message,
+                &signed
+            )
+            .is_err(),
+            "confusion"
+        );
+        assert!(
+            verify(SignatureAlgorithm::Rs256, &key, message, &signed).is_err(),
+            "confusion"
+        );
     }
 }

@@ -8,7 +8,10 @@ use super::host_is_granted;
 
 impl Host for StepState {
     async fn send(&mut self, request: OutgoingRequest) -> Result<Response, HttpError> {
-        let uri: http::Uri = request.uri.parse().map_err(|_| HttpError::DestinationNotAllowed)?;
+        let uri: http::Uri = request
+            .uri
+            .parse()
+            .map_err(|_| HttpError::DestinationNotAllowed)?;
         if !host_is_granted(&self.binding.grants.http_client, &uri) {
             return Err(HttpError::DestinationNotAllowed);
         }

@@ -7,7 +7,9 @@ use super::host_is_granted;
 
 impl Host for StepState {
     async fn fetch(&mut self, uri: String, refresh: bool) -> Result<String, String> {
-        let parsed: http::Uri = uri.parse().map_err(|error| format!("\"{uri}\" is not a URI: {error}"))?;
+        let parsed: http::Uri = uri
+            .parse()
+            .map_err(|error| format!("\"{uri}\" is not a URI: {error}"))?;
         if !host_is_granted(&self.binding.grants.jwks, &parsed) {
             return Err(format!("the host of {uri} is not among the granted ones"));
         }

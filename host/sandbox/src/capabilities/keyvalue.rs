@@ -49,19 +49,25 @@ fn answer<T>(result: Result<T, String>) -> Answer<T> {
 
 fn check_pair(key: &str, value: Option<&[u8]>) -> Result<(), store::Error> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(store::Error::Other(format!("a key has 1 to {KEY_BYTES_MAX} bytes, not {}", key.len())));
+        return Err(store::Error::Other(format!(
+            "a key has 1 to {KEY_BYTES_MAX} bytes, not {}",
+            key.len()
+        )));
     }
     match value {
-        Some(value) if value.len() > VALUE_BYTES_MAX => {
-            Err(store::Error::Other(format!("a value has at most {VALUE_BYTES_MAX} bytes, not {}", value.len())))
-        }
+        Some(value) if value.len() > VALUE_BYTES_MAX => Err(store::Error::Other(format!(
+            "a value has at most {VALUE_BYTES_MAX} bytes, not {}",
+            value.len()
+        ))),
         _ => Ok(()),
     }
 }
 
 fn check_count(count: usize) -> Result<(), store::Error> {
     if count > BATCH_MAX {
-        return Err(store::Error::Other(format!("a batch has at most {BATCH_MAX} keys, not {count}")));
+        return Err(store::Error::Other(format!(
+            "a batch has at most {BATCH_MAX} keys, not {count}"
+        )));
     }
     Ok(())
 }
@@ -95,12 +101,24 @@ impl store::HostBucket for FunctionState {
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
-        answer(self.bucket(&bucket)?.get(key).await.map(|value| value.is_some()))
+        answer(
+            self.bucket(&bucket)?
+                .get(key)
+                .await
+                .map(|value| value.is_some()),
+        )
     }
 
-    async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<u64>) -> Answer<store::KeyResponse> {
+    async fn list_keys(
+        &mut self,
+        bucket: Resource<Bucket>,
+        cursor: Option<u64>,
+    ) -> Answer<store::KeyResponse> {
         let page = self.bucket(&bucket)?.keys(cursor.unwrap_or(0)).await;
-        answer(page.map(|page| store::KeyResponse { keys: page.keys, cursor: page.next }))
+        answer(page.map(|page| store::KeyResponse {
+            keys: page.keys,
+            cursor: page.next,
+        }))
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
@@ -110,7 +128,12 @@ impl store::HostBucket for FunctionState {
 }
 
 impl atomics::Host for FunctionState {
-    async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Answer<u64> {
+    async fn increment(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+        delta: u64,
+    ) -> Answer<u64> {
         if let Err(error) = check_pair(&key, None) {
             return Ok(Err(error));
         }
@@ -132,13 +155,23 @@ impl batch::Host for FunctionState {
         answer(values.map(|values| keys.into_iter().zip(values).map(pair).collect()))
     }
 
-    async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answer<()> {
-        let checked = check_count(pairs.len())
-            .and_then(|()| pairs.iter().try_for_each(|(key, value)| check_pair(key, Some(value))));
+    async fn set_many(
+        &mut self,
+        bucket: Resource<Bucket>,
+        pairs: Vec<(String, Vec<u8>)>,
+    ) -> Answer<()> {
+        let checked = check_count(pairs.len()).and_then(|()| {
+            pairs
+                .iter()
+                .try_for_each(|(key, value)| check_pair(key, Some(value)))
+        });
         if let Err(error) = checked {
             return Ok(Err(error));
         }
-        let pairs = pairs.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let pairs = pairs
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect();
         answer(self.bucket(&bucket)?.write(pairs).await)
     }
 
@@ -146,7 +179,11 @@ impl batch::Host for FunctionState {
         if let Err(error) = check_count(keys.len()) {
             return Ok(Err(error));
         }
-        answer(self.bucket(&bucket)?.write(keys.into_iter().map(|key| (key, None)).collect()).await)
+        answer(
+            self.bucket(&bucket)?
+                .write(keys.into_iter().map(|key| (key, None)).collect())
+                .await,
+        )
     }
 }
 

@@ -6,14 +6,21 @@ use crate::instance::StepState;
 impl Host for StepState {
     fn write(&mut self, level: Level, mut message: String) {
         if self.log_lines == LINES_MAX {
-            self.binding.services.count(&self.binding.name, "log-lines-dropped", 1);
+            self.binding
+                .services
+                .count(&self.binding.name, "log-lines-dropped", 1);
             return;
         }
         self.log_lines += 1;
         let cut = message.floor_char_boundary(LINE_BYTES_MAX);
         message.truncate(cut);
-        let request_id = self.exchange.as_ref().and_then(|exchange| exchange.context("requestId"));
-        self.binding.services.log(&self.binding.name, request_id.as_deref(), level, &message);
+        let request_id = self
+            .exchange
+            .as_ref()
+            .and_then(|exchange| exchange.context("requestId"));
+        self.binding
+            .services
+            .log(&self.binding.name, request_id.as_deref(), level, &message);
     }
 }
 

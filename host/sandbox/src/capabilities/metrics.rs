@@ -5,6 +5,8 @@ use crate::instance::StepState;
 
 impl Host for StepState {
     fn count(&mut self, event: String, amount: u32) {
-        self.binding.services.count(&self.binding.name, &event, amount);
+        self.binding
+            .services
+            .count(&self.binding.name, &event, amount);
     }
 }

@@ -56,7 +56,10 @@ pub trait Services: Send + Sync + 'static {
     fn send(&self, request: OutgoingRequest) -> Waiting<Result<crate::wit::Response, HttpError>>;
 
     /// As `send`, streaming both ways: a function's outgoing request.
-    fn send_streaming(&self, request: Request<WasiBody>) -> Waiting<Result<Response<WasiBody>, HttpError>>;
+    fn send_streaming(
+        &self,
+        request: Request<WasiBody>,
+    ) -> Waiting<Result<Response<WasiBody>, HttpError>>;
 
     /// Opens a table; `None` where the node has none of that name.
     fn table(&self, name: &str) -> Option<Arc<dyn keyvalue::Table>>;
@@ -64,9 +67,13 @@ pub trait Services: Send + Sync + 'static {
 
 /// Whether a URI's host (`host` or `host:port`) is in a grant's list.
 pub(crate) fn host_is_granted(granted: &[String], uri: &http::Uri) -> bool {
-    let Some(authority) = uri.authority() else { return false };
+    let Some(authority) = uri.authority() else {
+        return false;
+    };
     granted.iter().any(|allowed| {
-        allowed == "*" || allowed.eq_ignore_ascii_case(authority.as_str()) || allowed.eq_ignore_ascii_case(authority.host())
+        allowed == "*"
+            || allowed.eq_ignore_ascii_case(authority.as_str())
+            || allowed.eq_ignore_ascii_case(authority.host())
     })
 }
 
@@ -87,7 +94,11 @@ mod tests {
             ("/relative", false),
         ];
         for (uri, expected) in cases {
-            assert_eq!(host_is_granted(&granted, &uri.parse().expect("a URI")), expected, "{uri}");
+            assert_eq!(
+                host_is_granted(&granted, &uri.parse().expect("a URI")),
+                expected,
+                "{uri}"
+            );
         }
     }
 }

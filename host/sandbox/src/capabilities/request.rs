@@ -54,17 +54,31 @@ impl request::Host for StepState {
 
 impl request_body::Host for StepState {
     fn read(&mut self) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.exchange()?.body().map(|body| body.to_vec()).unwrap_or_default())
+        Ok(self
+            .exchange()?
+            .body()
+            .map(|body| body.to_vec())
+            .unwrap_or_default())
     }
 }
 
 pub(super) fn lines(headers: &http::HeaderMap) -> Vec<(String, String)> {
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()).into_owned())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                text(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect()
 }
 
 impl StepState {
     /// The request that the current call is about; a trap outside a call.
     pub(super) fn exchange(&self) -> wasmtime::Result<&dyn Exchange> {
-        self.exchange.as_deref().ok_or_else(|| wasmtime::format_err!("there is no request outside a step call"))
+        self.exchange
+            .as_deref()
+            .ok_or_else(|| wasmtime::format_err!("there is no request outside a step call"))
     }
 }

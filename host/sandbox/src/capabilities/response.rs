@@ -22,12 +22,18 @@ impl response::Host for StepState {
 
 impl response_body::Host for StepState {
     fn read(&mut self) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.exchange()?.response_body().map(|body| body.to_vec()).unwrap_or_default())
+        Ok(self
+            .exchange()?
+            .response_body()
+            .map(|body| body.to_vec())
+            .unwrap_or_default())
     }
 }
 
 impl StepState {
     fn response(&self) -> wasmtime::Result<(http::StatusCode, &http::HeaderMap)> {
-        self.exchange()?.response().ok_or_else(|| wasmtime::format_err!("there is no response yet"))
+        self.exchange()?
+            .response()
+            .ok_or_else(|| wasmtime::format_err!("there is no response yet"))
     }
 }

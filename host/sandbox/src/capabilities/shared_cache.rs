@@ -11,11 +11,19 @@ use crate::instance::StepState;
 
 impl Host for StepState {
     fn get(&mut self, key: String) -> Option<Vec<u8>> {
-        self.binding.shared_cache.get(&key, Instant::now()).map(|value| value.to_vec())
+        self.binding
+            .shared_cache
+            .get(&key, Instant::now())
+            .map(|value| value.to_vec())
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) {
-        self.binding.shared_cache.set(key, value.into(), Duration::from_millis(ttl_ms.into()), Instant::now());
+        self.binding.shared_cache.set(
+            key,
+            value.into(),
+            Duration::from_millis(ttl_ms.into()),
+            Instant::now(),
+        );
     }
 
     fn delete(&mut self, key: String) {
@@ -50,7 +58,11 @@ struct Entry {
 impl SharedCache {
     pub(crate) fn get(&self, key: &str, now: Instant) -> Option<Bytes> {
         let entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.by_key.get(key).filter(|entry| entry.expires > now).map(|entry| entry.value.clone())
+        entries
+            .by_key
+            .get(key)
+            .filter(|entry| entry.expires > now)
+            .map(|entry| entry.value.clone())
     }
 
     pub(crate) fn set(&self, key: String, value: Bytes, ttl: Duration, now: Instant) {
@@ -63,14 +75,24 @@ impl SharedCache {
         let key: Arc<str> = key.into();
         entries.written += 1;
         let turn = entries.written;
-        entries.by_key.insert(key.clone(), Entry { value, expires: now + ttl, turn });
+        entries.by_key.insert(
+            key.clone(),
+            Entry {
+                value,
+                expires: now + ttl,
+                turn,
+            },
+        );
         entries.order.push_back((key, turn));
         entries.bytes += size;
         entries.shrink();
     }
 
     pub(crate) fn delete(&self, key: &str) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 }
 
@@ -83,7 +105,9 @@ impl Entries {
 
     fn shrink(&mut self) {
         while self.bytes > BYTES_MAX || self.order.len() > 2 * self.by_key.len() + 16 {
-            let Some((key, turn)) = self.order.pop_front() else { break };
+            let Some((key, turn)) = self.order.pop_front() else {
+                break;
+            };
             match self.by_key.get(&key) {
                 Some(entry) if entry.turn == turn && self.bytes > BYTES_MAX => self.remove(&key),
                 Some(entry) if entry.turn == turn => self.order.push_back((key, turn)),
@@ -104,13 +128,23 @@ mod tests {
     #[test]
     fn entries_end_and_the_oldest_make_room() {
         let (cache, now) = (SharedCache::default(), Instant::now());
-        cache.set("a".into(), Bytes::from_static(b"1"), Duration::from_secs(1), now);
+        cache.set(
+            "a".into(),
+            Bytes::from_static(b"1"),
+            Duration::from_secs(1),
+            now,
+        );
         assert_eq!(cache.get("a", now).as_deref(), Some(&b"1"[..]));
         assert_eq!(cache.get("a", now + Duration::from_secs(1)), None);
 
         let large = Bytes::from(vec![0; ENTRY_BYTES_MAX - 8]);
         for number in 0..20 {
-            cache.set(format!("k{number}"), large.clone(), Duration::from_secs(9), now);
+            cache.set(
+                format!("k{number}"),
+                large.clone(),
+                Duration::from_secs(9),
+                now,
+            );
         }
         assert_eq!(cache.get("k0", now), None, "the oldest went");
         assert!(cache.get("k19", now).is_some());
@@ -121,7 +155,12 @@ mod tests {
     fn a_key_that_is_written_over_and_over_keeps_the_order_short() {
         let (cache, now) = (SharedCache::default(), Instant::now());
         for _ in 0..10_000 {
-            cache.set("a".into(), Bytes::from_static(b"1"), Duration::from_secs(1), now);
+            cache.set(
+                "a".into(),
+                Bytes::from_static(b"1"),
+                Duration::from_secs(1),
+                now,
+            );
         }
         assert!(cache.inner.lock().expect("unpoisoned").order.len() < 100);
     }

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tidegate_sandbox::wit::Verdict;
-use tidegate_sandbox::{Binding, BindingOptions, Exchange, Grants, Limits, Pool, Runtime, Settings, Step};
+use tidegate_sandbox::{
+    Binding, BindingOptions, Exchange, Grants, Limits, Pool, Runtime, Settings, Step,
+};
 
 use crate::services::nothing::NoServices;
 
@@ -19,10 +21,15 @@ pub fn run(component: &Path) -> Result<ExitCode> {
     let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
     let plugin = Runtime::new(Settings::default())?;
     let plugin = (plugin.plugin(&bytes)?, plugin);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let warm = runtime.block_on(measure(&plugin.0, true, WARM_CALLS))?;
     let fresh = runtime.block_on(measure(&plugin.0, false, FRESH_CALLS))?;
-    println!("{}", serde_json::json!({ "warm_call_ns": warm, "fresh_instance_ns": fresh }));
+    println!(
+        "{}",
+        serde_json::json!({ "warm_call_ns": warm, "fresh_instance_ns": fresh })
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,7 +54,10 @@ async fn measure(plugin: &Arc<tidegate_sandbox::Plugin>, reuse: bool, calls: u32
     }
     let (began, allowed) = (cpu_time()?, Instant::now());
     for _ in 0..calls {
-        ensure!(matches!(pool.authorize(exchange.clone()).await?, Verdict::Allow(_)), "the authorizer refused");
+        ensure!(
+            matches!(pool.authorize(exchange.clone()).await?, Verdict::Allow(_)),
+            "the authorizer refused"
+        );
     }
     let took = cpu_time()?.saturating_sub(began).min(allowed.elapsed());
     Ok(u64::try_from(took.as_nanos() / u128::from(calls)).unwrap_or(u64::MAX))
@@ -56,7 +66,10 @@ async fn measure(plugin: &Arc<tidegate_sandbox::Plugin>, reuse: bool, calls: u32
 /// CPU time of this thread (proc_pid_schedstat: nanoseconds on a CPU).
 fn cpu_time() -> Result<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("schedstat")?;
-    let nanoseconds = text.split_whitespace().next().context("schedstat is empty")?;
+    let nanoseconds = text
+        .split_whitespace()
+        .next()
+        .context("schedstat is empty")?;
     Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 

@@ -20,7 +20,10 @@ use crate::telemetry::metrics::Metrics;
 pub fn run(files: &[PathBuf], json: bool) -> Result<ExitCode> {
     let mut problems = tidegate_model::check::check(files, &builtin::names());
     if problems.is_empty() {
-        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+        for file in files.iter().filter(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "toml")
+        }) {
             problems.extend(deployable(file)?);
         }
     }
@@ -33,13 +36,28 @@ pub fn run(files: &[PathBuf], json: bool) -> Result<ExitCode> {
                 "hint": problem.hint,
             })
         });
-        println!("{}", serde_json::json!({ "problems": listed.collect::<Vec<_>>() }));
+        println!(
+            "{}",
+            serde_json::json!({ "problems": listed.collect::<Vec<_>>() })
+        );
     } else if problems.is_empty() {
-        println!("{} {} well-formed", files.len(), if files.len() == 1 { "file is" } else { "files are" });
+        println!(
+            "{} {} well-formed",
+            files.len(),
+            if files.len() == 1 {
+                "file is"
+            } else {
+                "files are"
+            }
+        );
     } else {
         println!("{problems}");
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Loads and configures the components that a node names.
@@ -50,6 +68,11 @@ fn deployable(file: &Path) -> Result<Problems> {
     };
     let sandbox = Arc::new(Runtime::new(Settings::default())?);
     let deployer = Deployer::new(sandbox, Arc::new(NoServices), Metrics::new(1));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(deployer.deploy(file, &node, None)).err().unwrap_or_default())
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime
+        .block_on(deployer.deploy(file, &node, None))
+        .err()
+        .unwrap_or_default())
 }

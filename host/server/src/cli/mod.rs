@@ -54,7 +54,12 @@ pub fn run(began: Instant) -> ExitCode {
         Command::Serve { file } => serve::run(&file, json, began),
         Command::Check { files } => check::run(&files, json),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "tidegate",
+                &mut std::io::stdout(),
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::BenchStep { component } => bench_step::run(&component),

@@ -17,7 +17,9 @@ pub fn run(file: &Path, json: bool, began: Instant) -> Result<ExitCode> {
         Ok(node) => node,
         Err(problems) => bail!("the configuration cannot be used:\n{problems}"),
     };
-    telemetry::log::start(&node.log).map_err(anyhow::Error::msg).context("[log]")?;
+    telemetry::log::start(&node.log)
+        .map_err(anyhow::Error::msg)
+        .context("[log]")?;
     node::serve(file, node, began, |ready| announce(ready, json))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -33,7 +35,11 @@ fn announce(ready: &Ready, json: bool) {
             format!("{scheme}://{}", listener.address)
         });
         let listeners = listeners.collect::<Vec<_>>().join(", ");
-        writeln!(out, "ready in {} ms: {listeners}; admin http://{}", ready.took_ms, ready.admin)
+        writeln!(
+            out,
+            "ready in {} ms: {listeners}; admin http://{}",
+            ready.took_ms, ready.admin
+        )
     };
     _ = out.flush();
 }

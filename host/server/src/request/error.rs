@@ -125,28 +125,52 @@ impl GatewayError {
             Self::UnknownApi => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
             Self::UnknownStage { rest: true } => (403, "Forbidden", "ACCESS_DENIED", false),
             Self::UnknownStage { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
-            Self::UnknownRoute { rest: true } => {
-                (403, "Missing Authentication Token", "MISSING_AUTHENTICATION_TOKEN", false)
-            }
+            Self::UnknownRoute { rest: true } => (
+                403,
+                "Missing Authentication Token",
+                "MISSING_AUTHENTICATION_TOKEN",
+                false,
+            ),
             Self::UnknownRoute { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
             Self::BadRequest(_) => (400, "Bad Request", "DEFAULT_4XX", false),
             Self::Unauthorized { .. } => (401, "Unauthorized", "UNAUTHORIZED", false),
             Self::Forbidden { .. } => (403, "Forbidden", "ACCESS_DENIED", false),
             Self::Throttled { .. } => (429, "Too Many Requests", "THROTTLED", false),
-            Self::InvalidParameters(message) => (400, message.as_str(), "BAD_REQUEST_PARAMETERS", false),
+            Self::InvalidParameters(message) => {
+                (400, message.as_str(), "BAD_REQUEST_PARAMETERS", false)
+            }
             Self::InvalidBody(message) => (400, message.as_str(), "BAD_REQUEST_BODY", false),
-            Self::UnsupportedMediaType => (415, "Unsupported Media Type", "UNSUPPORTED_MEDIA_TYPE", false),
+            Self::UnsupportedMediaType => (
+                415,
+                "Unsupported Media Type",
+                "UNSUPPORTED_MEDIA_TYPE",
+                false,
+            ),
             Self::RequestTooLarge { .. } => (413, "Request Too Long", "REQUEST_TOO_LARGE", false),
-            Self::RequestBody(BodyError::TooLarge { .. }) => (413, "Request Too Long", "REQUEST_TOO_LARGE", false),
-            Self::RequestBody(BodyError::IdleTimeout { .. }) => (408, "Request Timeout", "DEFAULT_4XX", false),
+            Self::RequestBody(BodyError::TooLarge { .. }) => {
+                (413, "Request Too Long", "REQUEST_TOO_LARGE", false)
+            }
+            Self::RequestBody(BodyError::IdleTimeout { .. }) => {
+                (408, "Request Timeout", "DEFAULT_4XX", false)
+            }
             Self::RequestBody(_) => (400, "Bad Request", "DEFAULT_4XX", false),
             Self::AuthorizerFault { .. } => (500, INTERNAL, "AUTHORIZER_FAILURE", true),
             Self::PluginFault { .. } => (500, INTERNAL, "DEFAULT_5XX", true),
-            Self::NoIntegration => (500, "No integration defined for method", "API_CONFIGURATION_ERROR", true),
+            Self::NoIntegration => (
+                500,
+                "No integration defined for method",
+                "API_CONFIGURATION_ERROR",
+                true,
+            ),
             Self::Destination(_) => (500, INTERNAL, "API_CONFIGURATION_ERROR", true),
             Self::Upstream(error) => return upstream(error),
-            Self::Function { fault: Fault::Deadline(_), .. } => (504, TIMEOUT, "INTEGRATION_TIMEOUT", true),
-            Self::Function { fault: Fault::Busy, .. } => (503, UNAVAILABLE, "INTEGRATION_FAILURE", true),
+            Self::Function {
+                fault: Fault::Deadline(_),
+                ..
+            } => (504, TIMEOUT, "INTEGRATION_TIMEOUT", true),
+            Self::Function {
+                fault: Fault::Busy, ..
+            } => (503, UNAVAILABLE, "INTEGRATION_FAILURE", true),
             Self::Function { .. } => (502, INTERNAL, "INTEGRATION_FAILURE", true),
             Self::ResponseBody(_) => (502, INTERNAL, "INTEGRATION_FAILURE", true),
         };
@@ -169,7 +193,12 @@ fn upstream(error: &UpstreamError) -> Disposition {
 
 fn disposition(status: u16, message: &str, response_type: &'static str, log: bool) -> Disposition {
     let status = StatusCode::from_u16(status).expect("from the tables above");
-    Disposition { status, message: message.to_owned(), response_type, log }
+    Disposition {
+        status,
+        message: message.to_owned(),
+        response_type,
+        log,
+    }
 }
 
 const INTERNAL: &str = "Internal server error";

@@ -135,12 +135,15 @@ impl Exchange {
 
     /// The query, to be changed.
     pub fn query_mut(&mut self) -> &mut String {
-        self.new_query.get_or_insert_with(|| self.head.uri.query().unwrap_or_default().to_owned())
+        self.new_query
+            .get_or_insert_with(|| self.head.uri.query().unwrap_or_default().to_owned())
     }
 
     /// The path below the stage, as transforms left it.
     pub fn current_path(&self) -> &str {
-        self.new_path.as_deref().unwrap_or_else(|| self.matched_path())
+        self.new_path
+            .as_deref()
+            .unwrap_or_else(|| self.matched_path())
     }
 
     /// Whether the API is a REST API.
@@ -197,18 +200,35 @@ impl tidegate_sandbox::Exchange for Exchange {
     }
 
     fn query_parameters(&self) -> Vec<(String, String)> {
-        let decoded = |(name, value)| (uri::decode_query(name).into_owned(), uri::decode_query(value).into_owned());
-        uri::parameters(self.query().unwrap_or_default()).map(decoded).collect()
+        let decoded = |(name, value)| {
+            (
+                uri::decode_query(name).into_owned(),
+                uri::decode_query(value).into_owned(),
+            )
+        };
+        uri::parameters(self.query().unwrap_or_default())
+            .map(decoded)
+            .collect()
     }
 
     fn path_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.route()?.parameter(name, &self.params, self.matched_path()).map(uri::decode_segment)
+        self.route()?
+            .parameter(name, &self.params, self.matched_path())
+            .map(uri::decode_segment)
     }
 
     fn path_parameters(&self) -> Vec<(String, String)> {
-        let Some(route) = self.route() else { return Vec::new() };
-        let value = |place| self.params.get(place, self.matched_path()).unwrap_or_default();
-        let pair = |(place, name): (usize, &String)| (name.clone(), uri::decode_segment(value(place)).into_owned());
+        let Some(route) = self.route() else {
+            return Vec::new();
+        };
+        let value = |place| {
+            self.params
+                .get(place, self.matched_path())
+                .unwrap_or_default()
+        };
+        let pair = |(place, name): (usize, &String)| {
+            (name.clone(), uri::decode_segment(value(place)).into_owned())
+        };
         route.parameters.iter().enumerate().map(pair).collect()
     }
 
@@ -225,7 +245,9 @@ impl tidegate_sandbox::Exchange for Exchange {
     }
 
     fn response(&self) -> Option<(StatusCode, &HeaderMap)> {
-        self.response.as_ref().map(|(status, headers)| (*status, headers))
+        self.response
+            .as_ref()
+            .map(|(status, headers)| (*status, headers))
     }
 
     fn response_body(&self) -> Option<&Bytes> {
@@ -254,7 +276,12 @@ mod tests {
 
     #[test]
     fn the_path_below_a_stage_is_never_empty() {
-        for (path, offset, expected) in [("/dev", 4, "/"), ("/dev/", 4, "/"), ("/dev/a", 4, "/a"), ("/a", 0, "/a")] {
+        for (path, offset, expected) in [
+            ("/dev", 4, "/"),
+            ("/dev/", 4, "/"),
+            ("/dev/a", 4, "/a"),
+            ("/a", 0, "/a"),
+        ] {
             assert_eq!(below(path, offset), expected);
         }
     }

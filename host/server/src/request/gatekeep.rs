@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http_body::Body as _;
 use tidegate_model::deployment::{BindingId, FaultPolicy, Route};
-use tidegate_sandbox::wit::{Admission, Principal, Validity, Verdict};
 use tidegate_sandbox::Fault;
+use tidegate_sandbox::wit::{Admission, Principal, Validity, Verdict};
 
 use super::{Exchange, GatewayError, own};
 use crate::body::Body;
@@ -46,7 +46,9 @@ async fn authorize(
         }
         Ok(Verdict::Unauthorized(challenge)) => Err(GatewayError::Unauthorized { challenge }),
         Ok(Verdict::Forbidden(reason)) => Err(GatewayError::Forbidden { reason }),
-        Err(fault) => after_fault(local, id, fault, |binding, fault| GatewayError::AuthorizerFault { binding, fault }),
+        Err(fault) => after_fault(local, id, fault, |binding, fault| {
+            GatewayError::AuthorizerFault { binding, fault }
+        }),
     }
 }
 
@@ -60,10 +62,12 @@ async fn throttle(
     collect_for(local, id, route, exchange, body).await?;
     match local.pool(id).admit(shared(exchange)).await {
         Ok(Admission::Admit) => Ok(()),
-        Ok(Admission::Reject(milliseconds)) => {
-            Err(GatewayError::Throttled { retry_after: Duration::from_millis(milliseconds.into()) })
-        }
-        Err(fault) => after_fault(local, id, fault, |binding, fault| GatewayError::PluginFault { binding, fault }),
+        Ok(Admission::Reject(milliseconds)) => Err(GatewayError::Throttled {
+            retry_after: Duration::from_millis(milliseconds.into()),
+        }),
+        Err(fault) => after_fault(local, id, fault, |binding, fault| {
+            GatewayError::PluginFault { binding, fault }
+        }),
     }
 }
 
@@ -80,7 +84,9 @@ async fn validate(
         Ok(Validity::InvalidParameters(message)) => Err(GatewayError::InvalidParameters(message)),
         Ok(Validity::InvalidBody(message)) => Err(GatewayError::InvalidBody(message)),
         Ok(Validity::UnsupportedMediaType) => Err(GatewayError::UnsupportedMediaType),
-        Err(fault) => after_fault(local, id, fault, |binding, fault| GatewayError::PluginFault { binding, fault }),
+        Err(fault) => after_fault(local, id, fault, |binding, fault| {
+            GatewayError::PluginFault { binding, fault }
+        }),
     }
 }
 
@@ -99,7 +105,10 @@ pub(super) async fn collect_for(
     if body.size_hint().lower() > bytes_max {
         return Err(GatewayError::RequestTooLarge { bytes_max });
     }
-    let collected = std::mem::take(body).collect(bytes_max).await.map_err(GatewayError::RequestBody)?;
+    let collected = std::mem::take(body)
+        .collect(bytes_max)
+        .await
+        .map_err(GatewayError::RequestBody)?;
     own(exchange).body = Some(collected);
     Ok(())
 }
@@ -132,7 +141,10 @@ fn identify(known: &mut Option<Principal>, found: Principal) {
         None => *known = Some(found),
         Some(known) => {
             known.context.extend(found.context);
-            known.usage_identifier_key = known.usage_identifier_key.take().or(found.usage_identifier_key);
+            known.usage_identifier_key = known
+                .usage_identifier_key
+                .take()
+                .or(found.usage_identifier_key);
         }
     }
 }

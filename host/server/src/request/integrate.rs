@@ -16,10 +16,10 @@ use tidegate_sandbox::{Fault, FunctionPool, standing};
 use super::gatekeep::{collect_for, shared};
 use super::transform::{apply_request_edits, apply_request_rules, plugin_fault, respond};
 use super::{Exchange, GatewayError, own};
+use crate::body::Body;
 use crate::body::{BodyError, BoxError};
 use crate::upstream::{Handle, SendOptions, TargetAddress};
 use crate::worker::{Destination, Forwarding, Integration, Local, Worker};
-use crate::body::Body;
 
 /// Calls the integration of the route.
 pub async fn call(
@@ -29,12 +29,23 @@ pub async fn call(
     exchange: &mut Arc<Exchange>,
     mut body: Body,
 ) -> Result<Response<Body>, GatewayError> {
-    let id = route.pipeline.integration.ok_or(GatewayError::NoIntegration)?;
+    let id = route
+        .pipeline
+        .integration
+        .ok_or(GatewayError::NoIntegration)?;
     let began = Instant::now();
     let outcome = match local.integration(id) {
-        Integration::Forward(forwarding) => forward_as_it_stands(worker, local, route, exchange, body, forwarding).await,
-        Integration::Invoke { name, pool, timeout } => invoke(name, pool, timeout.unwrap_or(route.timeout), exchange, body).await,
-        Integration::Respond(response) => respond(response.clone()).map_err(|fault| at(local, id, fault)),
+        Integration::Forward(forwarding) => {
+            forward_as_it_stands(worker, local, route, exchange, body, forwarding).await
+        }
+        Integration::Invoke {
+            name,
+            pool,
+            timeout,
+        } => invoke(name, pool, timeout.unwrap_or(route.timeout), exchange, body).await,
+        Integration::Respond(response) => {
+            respond(response.clone()).map_err(|fault| at(local, id, fault))
+        }
         Integration::Call => {
             collect_for(local, id, route, exchange, &mut body).await?;
             match local.pool(id).integrate(shared(exchange)).await {
@@ -63,24 +74,49 @@ async fn carry_out(
 ) -> Result<Response<Body>, GatewayError> {
     match plan {
         Plan::Respond(response) => respond(response).map_err(|fault| at(local, id, fault)),
-        Plan::Invoke(Invocation { function, edits, timeout_ms }) => {
+        Plan::Invoke(Invocation {
+            function,
+            edits,
+            timeout_ms,
+        }) => {
             apply_request_edits(own(exchange), edits).map_err(|fault| at(local, id, fault))?;
             let pool = local
                 .function(&function)
                 .ok_or_else(|| GatewayError::Destination(format!("no function \"{function}\"")))?;
-            invoke(&function, pool, milliseconds(timeout_ms).unwrap_or(route.timeout), exchange, body).await
+            invoke(
+                &function,
+                pool,
+                milliseconds(timeout_ms).unwrap_or(route.timeout),
+                exchange,
+                body,
+            )
+            .await
         }
-        Plan::Forward(Forward { uri, method, edits, timeout_ms }) => {
+        Plan::Forward(Forward {
+            uri,
+            method,
+            edits,
+            timeout_ms,
+        }) => {
             apply_request_edits(own(exchange), edits).map_err(|fault| at(local, id, fault))?;
-            let uri: Uri = uri.parse().map_err(|_| at(local, id, Fault::Unusable(format!("{uri:?} is not a URI"))))?;
+            let uri: Uri = uri
+                .parse()
+                .map_err(|_| at(local, id, Fault::Unusable(format!("{uri:?} is not a URI"))))?;
             let handle = local.destination(worker, id, &uri)?;
             let method = match method {
-                Some(method) => standing::method(&method).map_err(|problem| at(local, id, Fault::Unusable(problem)))?,
+                Some(method) => standing::method(&method)
+                    .map_err(|problem| at(local, id, Fault::Unusable(problem)))?,
                 None => exchange.head.method.clone(),
             };
-            let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+            let path = uri
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/"));
             let timeout = milliseconds(timeout_ms).unwrap_or(route.timeout);
-            forward(worker, local, exchange, body, &handle, method, path, timeout).await
+            forward(
+                worker, local, exchange, body, &handle, method, path, timeout,
+            )
+            .await
         }
     }
 }
@@ -96,7 +132,10 @@ async fn forward_as_it_stands(
     if !forwarding.rules.is_empty() {
         apply_request_rules(own(exchange), &forwarding.rules);
     }
-    let method = forwarding.method.clone().unwrap_or_else(|| exchange.head.method.clone());
+    let method = forwarding
+        .method
+        .clone()
+        .unwrap_or_else(|| exchange.head.method.clone());
     let timeout = forwarding.timeout.unwrap_or(route.timeout);
     match &forwarding.destination {
         Destination::Fixed { handle, path } => {
@@ -106,16 +145,27 @@ async fn forward_as_it_stands(
         Destination::FromTemplate { uri, binding } => {
             let mut text = String::with_capacity(64);
             uri.write(&**exchange, &mut text);
-            let uri: Uri = text.parse().map_err(|_| GatewayError::Destination(format!("{text:?} is not a URI")))?;
+            let uri: Uri = text
+                .parse()
+                .map_err(|_| GatewayError::Destination(format!("{text:?} is not a URI")))?;
             let handle = local.destination(worker, *binding, &uri)?;
-            let path = uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+            let path = uri
+                .path_and_query()
+                .map_or("/", PathAndQuery::as_str)
+                .to_owned();
             let path = with_query(path, forwarding.pass_query, exchange)?;
-            forward(worker, local, exchange, body, &handle, method, path, timeout).await
+            forward(
+                worker, local, exchange, body, &handle, method, path, timeout,
+            )
+            .await
         }
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a decision of its own, made just above")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a decision of its own, made just above"
+)]
 async fn forward(
     worker: &Worker,
     local: &Local,
@@ -130,12 +180,21 @@ async fn forward(
     let mut request = Request::new(sent_body(exchange, body));
     let host = exchange.head.headers.get(HOST).cloned().or_else(|| {
         // HTTP/2 has no Host field but :authority.
-        exchange.head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+        exchange
+            .head
+            .uri
+            .authority()
+            .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
     });
     let mut headers = local.request_headers(exchange);
     remove_hop_by_hop(&mut headers);
-    worker.peer(exchange.viewer).append_to(&mut headers, host.as_ref());
-    worker.settings.via.append_to(&mut headers, exchange.head.version);
+    worker
+        .peer(exchange.viewer)
+        .append_to(&mut headers, host.as_ref());
+    worker
+        .settings
+        .via
+        .append_to(&mut headers, exchange.head.version);
     if exchange.body.is_some() {
         headers.remove(http::header::CONTENT_LENGTH); // the collected body knows its own
     }
@@ -143,8 +202,14 @@ async fn forward(
     *request.uri_mut() = Uri::from(path);
     *request.headers_mut() = headers;
 
-    let options = SendOptions { first_byte_timeout: Some(timeout), ..SendOptions::default() };
-    let mut response = handle.send(request, options).await.map_err(GatewayError::Upstream)?;
+    let options = SendOptions {
+        first_byte_timeout: Some(timeout),
+        ..SendOptions::default()
+    };
+    let mut response = handle
+        .send(request, options)
+        .await
+        .map_err(GatewayError::Upstream)?;
     remove_hop_by_hop(response.headers_mut());
     Ok(response)
 }
@@ -157,7 +222,10 @@ async fn invoke(
     body: Body,
 ) -> Result<Response<Body>, GatewayError> {
     let request = function_request(own(exchange), body)?;
-    let fault = |fault| GatewayError::Function { function: name.to_owned(), fault };
+    let fault = |fault| GatewayError::Function {
+        function: name.to_owned(),
+        fault,
+    };
     let response = match tokio::time::timeout(timeout, pool.invoke(request)).await {
         Ok(answered) => answered.map_err(fault)?,
         Err(_) => return Err(fault(Fault::Deadline(timeout))),
@@ -165,14 +233,19 @@ async fn invoke(
     Ok(response.map(|body| match body.whole() {
         Some(content) if content.is_empty() => Body::Empty,
         Some(content) => Body::Full(content),
-        None => Body::Boxed(UnsyncBoxBody::new(body.map_err(|error| -> BoxError { error.into() }))),
+        None => Body::Boxed(UnsyncBoxBody::new(
+            body.map_err(|error| -> BoxError { error.into() }),
+        )),
     }))
 }
 
 type FunctionRequestBody = UnsyncBoxBody<bytes::Bytes, tidegate_sandbox::function::BodyFailure>;
 
 /// The request as a function sees it: the path below the stage, and what the gateway knows in fields of its own.
-fn function_request(exchange: &mut Exchange, body: Body) -> Result<Request<FunctionRequestBody>, GatewayError> {
+fn function_request(
+    exchange: &mut Exchange,
+    body: Body,
+) -> Result<Request<FunctionRequestBody>, GatewayError> {
     let body = sent_body(exchange, body);
     let authority = exchange.host().unwrap_or("localhost").to_owned();
     let path = with_query(exchange.current_path().to_owned(), true, exchange)?;
@@ -203,9 +276,15 @@ fn function_request(exchange: &mut Exchange, body: Body) -> Result<Request<Funct
     }
     if let Some(principal) = &exchange.account.principal {
         tell("tidegate-principal-id", &principal.id);
-        let context: serde_json::Map<_, _> =
-            principal.context.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
-        tell("tidegate-authorizer-context", &serde_json::Value::from(context).to_string());
+        let context: serde_json::Map<_, _> = principal
+            .context
+            .iter()
+            .map(|(key, value)| (key.clone(), value.as_str().into()))
+            .collect();
+        tell(
+            "tidegate-authorizer-context",
+            &serde_json::Value::from(context).to_string(),
+        );
     }
     for (name, value) in &exchange.stage.variables {
         let name = HeaderName::try_from(format!("tidegate-stage-variable-{name}"));
@@ -214,8 +293,14 @@ fn function_request(exchange: &mut Exchange, body: Body) -> Result<Request<Funct
         }
     }
 
-    let mut request = Request::new(UnsyncBoxBody::new(body.map_err(|error: BodyError| tidegate_sandbox::function::BodyFailure(error.to_string()))));
-    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (exchange.head.method.clone(), uri, headers);
+    let mut request = Request::new(UnsyncBoxBody::new(body.map_err(|error: BodyError| {
+        tidegate_sandbox::function::BodyFailure(error.to_string())
+    })));
+    (
+        *request.method_mut(),
+        *request.uri_mut(),
+        *request.headers_mut(),
+    ) = (exchange.head.method.clone(), uri, headers);
     Ok(request)
 }
 
@@ -228,10 +313,18 @@ fn sent_body(exchange: &Exchange, streaming: Body) -> Body {
     }
 }
 
-fn path_of(path: &crate::worker::PathText, pass_query: bool, exchange: &Exchange) -> Result<PathAndQuery, GatewayError> {
+fn path_of(
+    path: &crate::worker::PathText,
+    pass_query: bool,
+    exchange: &Exchange,
+) -> Result<PathAndQuery, GatewayError> {
     match path {
-        crate::worker::PathText::Fixed(path) if !pass_query || exchange.query().is_none() => Ok(path.clone()),
-        crate::worker::PathText::Fixed(path) => with_query(path.as_str().to_owned(), true, exchange),
+        crate::worker::PathText::Fixed(path) if !pass_query || exchange.query().is_none() => {
+            Ok(path.clone())
+        }
+        crate::worker::PathText::Fixed(path) => {
+            with_query(path.as_str().to_owned(), true, exchange)
+        }
         crate::worker::PathText::Template(template) => {
             let mut text = String::with_capacity(64);
             template.write(exchange, &mut text);
@@ -243,12 +336,17 @@ fn path_of(path: &crate::worker::PathText, pass_query: bool, exchange: &Exchange
     }
 }
 
-fn with_query(mut path: String, pass_query: bool, exchange: &Exchange) -> Result<PathAndQuery, GatewayError> {
+fn with_query(
+    mut path: String,
+    pass_query: bool,
+    exchange: &Exchange,
+) -> Result<PathAndQuery, GatewayError> {
     if let Some(query) = exchange.query().filter(|_| pass_query) {
         path.push(if path.contains('?') { '&' } else { '?' });
         path.push_str(query);
     }
-    PathAndQuery::try_from(path).map_err(|_| GatewayError::BadRequest("the path or the query cannot be forwarded"))
+    PathAndQuery::try_from(path)
+        .map_err(|_| GatewayError::BadRequest("the path or the query cannot be forwarded"))
 }
 
 fn at(local: &Local, id: BindingId, fault: Fault) -> GatewayError {
@@ -261,17 +359,29 @@ fn milliseconds(timeout: Option<u32>) -> Option<Duration> {
 
 impl Local {
     /// The upstream that a URI names, where the binding may send there.
-    fn destination(&self, worker: &Worker, id: BindingId, uri: &Uri) -> Result<Handle, GatewayError> {
+    fn destination(
+        &self,
+        worker: &Worker,
+        id: BindingId,
+        uri: &Uri,
+    ) -> Result<Handle, GatewayError> {
         let refused = |reason: &str| GatewayError::Destination(format!("{uri}: {reason}"));
-        let authority = uri.authority().ok_or_else(|| refused("it is not absolute"))?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| refused("it is not absolute"))?;
         if let Some(handle) = worker.upstreams.named(authority.as_str()) {
             return Ok(handle);
         }
         let granted = &self.deployed.snapshot.binding(id).grants.upstream;
         if !crate::deploy::host_is_granted(granted, authority) {
-            return Err(refused("the binding was not granted this host (grants: upstream)"));
+            return Err(refused(
+                "the binding was not granted this host (grants: upstream)",
+            ));
         }
         let address = TargetAddress::of(uri).ok_or_else(|| refused("it names no server"))?;
-        worker.upstreams.resolve(&address).map_err(|error| refused(&error.to_string()))
+        worker
+            .upstreams
+            .resolve(&address)
+            .map_err(|error| refused(&error.to_string()))
     }
 }

@@ -28,7 +28,11 @@ use transform::Transformed;
 
 /// Serves one request. Always yields a response, and always writes one record: also when the viewer leaves, since a
 /// record that is dropped unfinished says so (499).
-pub async fn handle(worker: &Worker, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+pub async fn handle(
+    worker: &Worker,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Response<Body> {
     let local = worker.local();
     let mut record = Record::begin(local);
     let (exchange, mut body) = match receive::arrive(worker, record.local(), request, connection) {
@@ -43,16 +47,24 @@ pub async fn handle(worker: &Worker, request: Request<Incoming>, connection: &Co
     }
 }
 
-async fn serve(worker: &Worker, passing: &mut record::Passing, body: &mut Body) -> Result<Response<Body>, GatewayError> {
+async fn serve(
+    worker: &Worker,
+    passing: &mut record::Passing,
+    body: &mut Body,
+) -> Result<Response<Body>, GatewayError> {
     let stage = passing.exchange.stage.clone();
     let Some(route) = passing.exchange.route.map(|place| &stage.entries[place]) else {
-        return Err(GatewayError::UnknownRoute { rest: passing.exchange.is_rest() });
+        return Err(GatewayError::UnknownRoute {
+            rest: passing.exchange.is_rest(),
+        });
     };
     let (local, exchange) = (passing.local.clone(), &mut passing.exchange);
 
     gatekeep::admit(&local, route, exchange, body).await?;
     let response = match transform::request(&local, route, exchange, body).await? {
-        Transformed::Proceed => integrate::call(worker, &local, route, exchange, std::mem::take(body)).await?,
+        Transformed::Proceed => {
+            integrate::call(worker, &local, route, exchange, std::mem::take(body)).await?
+        }
         Transformed::Respond(response) => response,
     };
     transform::response(&local, route, exchange, response).await

@@ -7,8 +7,8 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use tidegate_model::deployment::{Flavor, Located, Params, Selection};
 
-use super::exchange::{Account, Exchange, RequestId, Viewer, below, host_of};
 use super::GatewayError;
+use super::exchange::{Account, Exchange, RequestId, Viewer, below, host_of};
 use crate::body::Body;
 use crate::listen::Connection;
 use crate::worker::{Local, Worker};
@@ -27,12 +27,23 @@ pub fn arrive(
     if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
         return Err(GatewayError::BadRequest("the target is not a path"));
     }
-    let (stage, path_offset) = match local.deployed.snapshot.locate(host_of(&head), head.uri.path()) {
+    let (stage, path_offset) = match local
+        .deployed
+        .snapshot
+        .locate(host_of(&head), head.uri.path())
+    {
         Located::Stage { stage, path_offset } => (stage.clone(), path_offset),
-        Located::UnknownStage(flavor) => return Err(GatewayError::UnknownStage { rest: flavor == Flavor::Rest }),
+        Located::UnknownStage(flavor) => {
+            return Err(GatewayError::UnknownStage {
+                rest: flavor == Flavor::Rest,
+            });
+        }
         Located::UnknownApi => return Err(GatewayError::UnknownApi),
     };
-    let (route, params) = match stage.routes.select(&head.method, below(head.uri.path(), path_offset)) {
+    let (route, params) = match stage
+        .routes
+        .select(&head.method, below(head.uri.path(), path_offset))
+    {
         Selection::Matched { entry, params } => (Some(entry), params),
         Selection::MethodNotAllowed | Selection::NotFound => (None, Params::default()),
     };
@@ -44,7 +55,11 @@ pub fn arrive(
         route,
         params,
         path_offset,
-        viewer: Viewer { peer: connection.peer, tls: connection.tls, port: connection.local.port() },
+        viewer: Viewer {
+            peer: connection.peer,
+            tls: connection.tls,
+            port: connection.local.port(),
+        },
         id: RequestId::new(),
         began: Instant::now(),
         began_at: SystemTime::now(),
@@ -67,7 +82,9 @@ fn bounded(worker: &Worker, incoming: Incoming) -> Result<Body, GatewayError> {
     if incoming.size_hint().lower() > bytes_max {
         return Err(GatewayError::RequestTooLarge { bytes_max });
     }
-    Ok(Body::Incoming(incoming).with_limit(bytes_max).with_idle_timeout(worker.settings.body_timeout))
+    Ok(Body::Incoming(incoming)
+        .with_limit(bytes_max)
+        .with_idle_timeout(worker.settings.body_timeout))
 }
 
 /// What the gateway tells functions and other nodes in fields of its own, it takes from nobody else.

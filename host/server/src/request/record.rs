@@ -24,7 +24,10 @@ pub struct Passing {
 
 impl Record {
     pub fn begin(local: Rc<Local>) -> Self {
-        Self { local, passing: None }
+        Self {
+            local,
+            passing: None,
+        }
     }
 
     pub fn local(&self) -> &Local {
@@ -34,14 +37,22 @@ impl Record {
     /// The request's stage is known.
     pub fn routed(&mut self, exchange: Arc<Exchange>) -> &mut Passing {
         let stage = self.local.stage(&exchange.stage);
-        self.passing.insert(Passing { local: self.local.clone(), exchange, stage })
+        self.passing.insert(Passing {
+            local: self.local.clone(),
+            exchange,
+            stage,
+        })
     }
 
     /// Ends the record of a request that no stage took.
     pub fn refuse(self, error: &GatewayError) -> Response<Body> {
         let mut response = reply::from_error(error);
         let id = RequestId::new();
-        tracing::debug!(request_id = id.as_str(), status = response.status().as_u16(), "refused: {error}");
+        tracing::debug!(
+            request_id = id.as_str(),
+            status = response.status().as_u16(),
+            "refused: {error}"
+        );
         self.local.unrouted().count(response.status());
         identify(&mut response, &id);
         response
@@ -53,7 +64,10 @@ impl Record {
         if let Some(passing) = &mut self.passing {
             let disposition = error.disposition();
             let exchange = own(&mut passing.exchange);
-            let (request_id, route) = (exchange.id.as_str(), exchange.route().map(|route| route.key.as_str()));
+            let (request_id, route) = (
+                exchange.id.as_str(),
+                exchange.route().map(|route| route.key.as_str()),
+            );
             let (scope, status) = (&exchange.stage.scope, disposition.status.as_u16());
             if disposition.log {
                 tracing::error!(request_id, stage = scope, route, status, cause = %chain(error), "request failed");
@@ -68,18 +82,28 @@ impl Record {
 
     /// Ends the record: at once where the response's length is known, else when its last byte has left.
     pub fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
-        let Some(mut passing) = self.passing.take() else { return response };
+        let Some(mut passing) = self.passing.take() else {
+            return response;
+        };
         let exchange = own(&mut passing.exchange);
         identify(&mut response, &exchange.id);
         let latency = exchange.began.elapsed();
         exchange.account.status = Some(response.status());
         exchange.account.latency = Some(latency);
-        passing.stage.route(exchange.route).observe(response.status(), latency);
+        passing
+            .stage
+            .route(exchange.route)
+            .observe(response.status(), latency);
         if passing.stage.sinks.is_empty() {
             return response;
         }
-        let Passing { exchange, stage, .. } = passing;
-        let finishing = Finishing { exchange, sinks: stage.sinks.clone() };
+        let Passing {
+            exchange, stage, ..
+        } = passing;
+        let finishing = Finishing {
+            exchange,
+            sinks: stage.sinks.clone(),
+        };
         match response.body() {
             Body::Empty => finishing.write(0),
             Body::Full(content) => finishing.write(content.len() as u64),
@@ -93,13 +117,22 @@ impl Drop for Record {
     /// The viewer left before there was a response.
     fn drop(&mut self) {
         if let Some(mut passing) = self.passing.take() {
-            let Some(exchange) = Arc::get_mut(&mut passing.exchange) else { return };
+            let Some(exchange) = Arc::get_mut(&mut passing.exchange) else {
+                return;
+            };
             let latency = exchange.began.elapsed();
             exchange.account.status = Some(client_closed_request());
             exchange.account.latency = Some(latency);
-            passing.stage.route(exchange.route).observe(client_closed_request(), latency);
+            passing
+                .stage
+                .route(exchange.route)
+                .observe(client_closed_request(), latency);
             if !passing.stage.sinks.is_empty() {
-                Finishing { exchange: passing.exchange, sinks: passing.stage.sinks.clone() }.write(0);
+                Finishing {
+                    exchange: passing.exchange,
+                    sinks: passing.stage.sinks.clone(),
+                }
+                .write(0);
             }
         }
     }
@@ -126,7 +159,11 @@ impl OnEnd for Finishing {
             End::Abandoned => account.status = Some(client_closed_request()),
             End::Failed(error) => {
                 let cause = chain(error);
-                tracing::error!(request_id = self.exchange.id.as_str(), cause, "response broke off");
+                tracing::error!(
+                    request_id = self.exchange.id.as_str(),
+                    cause,
+                    "response broke off"
+                );
                 own(&mut self.exchange).account.integration_error = Some(cause);
             }
         }

@@ -12,16 +12,24 @@ pub fn from_error(error: &GatewayError) -> Response<Body> {
     let mut response = json(&serde_json::json!({ "message": disposition.message }));
     *response.status_mut() = disposition.status;
     let headers = response.headers_mut();
-    headers.insert(ERROR_TYPE, HeaderValue::from_static(exception(disposition.response_type)));
+    headers.insert(
+        ERROR_TYPE,
+        HeaderValue::from_static(exception(disposition.response_type)),
+    );
     match error {
-        GatewayError::Unauthorized { challenge: Some(challenge) } => {
+        GatewayError::Unauthorized {
+            challenge: Some(challenge),
+        } => {
             if let Ok(challenge) = HeaderValue::from_str(challenge) {
                 headers.insert(WWW_AUTHENTICATE, challenge);
             }
         }
         GatewayError::Throttled { retry_after } => {
             let seconds = retry_after.as_millis().div_ceil(1000).max(1); // whole seconds (RFC 9110 section 10.2.3)
-            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
+            );
         }
         _ => {}
     }
@@ -31,7 +39,9 @@ pub fn from_error(error: &GatewayError) -> Response<Body> {
 /// A response with a JSON body.
 pub fn json(value: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::Full(value.to_string().into()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -62,7 +72,9 @@ mod tests {
     #[test]
     fn a_throttled_caller_is_told_whole_seconds() {
         for (milliseconds, expected) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
-            let response = from_error(&GatewayError::Throttled { retry_after: Duration::from_millis(milliseconds) });
+            let response = from_error(&GatewayError::Throttled {
+                retry_after: Duration::from_millis(milliseconds),
+            });
             assert_eq!(response.status(), 429);
             assert_eq!(response.headers()[RETRY_AFTER], expected);
         }
@@ -72,9 +84,16 @@ mod tests {
     fn a_challenge_reaches_the_caller_and_a_reason_does_not() {
         let challenge = Some("Bearer error=\"invalid_token\"".to_owned());
         let response = from_error(&GatewayError::Unauthorized { challenge });
-        assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer error=\"invalid_token\"");
+        assert_eq!(
+            response.headers()[WWW_AUTHENTICATE],
+            "Bearer error=\"invalid_token\""
+        );
 
-        let response = from_error(&GatewayError::Forbidden { reason: Some("key expired".to_owned()) });
-        assert!(matches!(response.body(), Body::Full(body) if &body[..] == b"{\"message\":\"Forbidden\"}"));
+        let response = from_error(&GatewayError::Forbidden {
+            reason: Some("key expired".to_owned()),
+        });
+        assert!(
+            matches!(response.body(), Body::Full(body) if &body[..] == b"{\"message\":\"Forbidden\"}")
+        );
     }
 }

@@ -95,14 +95,20 @@ async fn collect_response_for(
     exchange: &mut Arc<Exchange>,
     body: &mut Body,
 ) -> Result<(), GatewayError> {
-    if !local.pool(id).binding().plugin().reads_response_body() || exchange.response_body.is_some() {
+    if !local.pool(id).binding().plugin().reads_response_body() || exchange.response_body.is_some()
+    {
         return Ok(());
     }
     let bytes_max = route.payload_bytes_max;
     if body.size_hint().lower() > bytes_max {
-        return Err(GatewayError::ResponseBody(crate::body::BodyError::TooLarge { bytes_max }));
+        return Err(GatewayError::ResponseBody(
+            crate::body::BodyError::TooLarge { bytes_max },
+        ));
     }
-    let collected = std::mem::take(body).collect(bytes_max).await.map_err(GatewayError::ResponseBody)?;
+    let collected = std::mem::take(body)
+        .collect(bytes_max)
+        .await
+        .map_err(GatewayError::ResponseBody)?;
     own(exchange).response_body = Some(collected);
     Ok(())
 }
@@ -129,8 +135,12 @@ pub(super) fn apply_request_rules(exchange: &mut Exchange, rules: &[Rule]) {
                     uri::set_query_parameter(exchange.query_mut(), name, &value);
                 }
             }
-            Rule::RemoveQueryParameter(name) => uri::remove_query_parameter(exchange.query_mut(), name),
-            Rule::RenameQueryParameter(from, to) => uri::rename_query_parameter(exchange.query_mut(), from, to),
+            Rule::RemoveQueryParameter(name) => {
+                uri::remove_query_parameter(exchange.query_mut(), name)
+            }
+            Rule::RenameQueryParameter(from, to) => {
+                uri::rename_query_parameter(exchange.query_mut(), from, to)
+            }
             Rule::SetPath(text) => {
                 let mut path = String::new();
                 if text.write(exchange, &mut path) {
@@ -149,7 +159,9 @@ fn apply_response_rules(exchange: &mut Arc<Exchange>, rules: &[Rule]) {
             Rule::SetHeader(_, text) | Rule::AppendHeader(_, text) => field_value(text, exchange),
             _ => None,
         };
-        let Some((status, headers)) = own(exchange).response.as_mut() else { return };
+        let Some((status, headers)) = own(exchange).response.as_mut() else {
+            return;
+        };
         match (rule, value) {
             (Rule::SetHeader(name, _), Some(value)) => {
                 headers.insert(name, value);
@@ -171,7 +183,9 @@ fn field_value(text: &FieldText, exchange: &Exchange) -> Option<HeaderValue> {
         FieldText::Fixed(value) => Some(value.clone()),
         FieldText::Template(template) => {
             let mut value = String::new();
-            template.write(exchange, &mut value).then(|| HeaderValue::try_from(value).ok())?
+            template
+                .write(exchange, &mut value)
+                .then(|| HeaderValue::try_from(value).ok())?
         }
     }
 }
@@ -180,12 +194,20 @@ fn field_value(text: &FieldText, exchange: &Exchange) -> Option<HeaderValue> {
 pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(), Fault> {
     for edit in edits {
         match edit {
-            Edit::SetQueryParameter((name, value)) => uri::set_query_parameter(exchange.query_mut(), &name, &value),
-            Edit::RemoveQueryParameter(name) => uri::remove_query_parameter(exchange.query_mut(), &name),
-            Edit::RenameQueryParameter((from, to)) => uri::rename_query_parameter(exchange.query_mut(), &from, &to),
+            Edit::SetQueryParameter((name, value)) => {
+                uri::set_query_parameter(exchange.query_mut(), &name, &value)
+            }
+            Edit::RemoveQueryParameter(name) => {
+                uri::remove_query_parameter(exchange.query_mut(), &name)
+            }
+            Edit::RenameQueryParameter((from, to)) => {
+                uri::rename_query_parameter(exchange.query_mut(), &from, &to)
+            }
             Edit::SetPath(path) if is_path(&path) => exchange.new_path = Some(path),
             Edit::SetPath(path) => return Err(Fault::Unusable(format!("{path:?} is not a path"))),
-            Edit::SetStatus(_) => return Err(Fault::Unusable("set-status in a request".to_owned())),
+            Edit::SetStatus(_) => {
+                return Err(Fault::Unusable("set-status in a request".to_owned()));
+            }
             Edit::SetBody(content) => exchange.body = Some(content.into()),
             field => edit_field(&mut exchange.head.headers, field)?,
         }
@@ -194,7 +216,9 @@ pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> 
 }
 
 fn apply_response_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(), Fault> {
-    let Some((status, headers)) = exchange.response.as_mut() else { return Ok(()) };
+    let Some((status, headers)) = exchange.response.as_mut() else {
+        return Ok(());
+    };
     for edit in edits {
         match edit {
             Edit::SetStatus(code) => *status = final_status(code).map_err(Fault::Unusable)?,
@@ -202,7 +226,11 @@ fn apply_response_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(),
             Edit::SetQueryParameter(_)
             | Edit::RemoveQueryParameter(_)
             | Edit::RenameQueryParameter(_)
-            | Edit::SetPath(_) => return Err(Fault::Unusable("a change to a request, in a response".to_owned())),
+            | Edit::SetPath(_) => {
+                return Err(Fault::Unusable(
+                    "a change to a request, in a response".to_owned(),
+                ));
+            }
             field => edit_field(headers, field)?,
         }
     }
@@ -226,11 +254,14 @@ fn edit_field(headers: &mut HeaderMap, edit: Edit) -> Result<(), Fault> {
 }
 
 fn plain_value(value: String) -> Result<HeaderValue, Fault> {
-    HeaderValue::try_from(value).map_err(|_| Fault::Unusable("a header value with control characters".to_owned()))
+    HeaderValue::try_from(value)
+        .map_err(|_| Fault::Unusable("a header value with control characters".to_owned()))
 }
 
 fn is_path(path: &str) -> bool {
-    path.starts_with('/') && !path.contains(['?', '#']) && http::uri::PathAndQuery::try_from(path).is_ok()
+    path.starts_with('/')
+        && !path.contains(['?', '#'])
+        && http::uri::PathAndQuery::try_from(path).is_ok()
 }
 
 fn remove(headers: &mut HeaderMap, name: &HeaderName) {
@@ -253,7 +284,10 @@ fn rename(headers: &mut HeaderMap, from: &HeaderName, to: &HeaderName) {
 pub(super) fn respond(response: wit::Response) -> Result<Response<Body>, Fault> {
     let mut headers = HeaderMap::with_capacity(response.headers.len() + 4);
     for (name, value) in response.headers {
-        headers.append(standing::editable(&name).map_err(Fault::Unusable)?, plain_value(value)?);
+        headers.append(
+            standing::editable(&name).map_err(Fault::Unusable)?,
+            plain_value(value)?,
+        );
     }
     let status: StatusCode = final_status(response.status).map_err(Fault::Unusable)?;
     let body = match Bytes::from(response.body) {
@@ -275,7 +309,10 @@ mod tests {
 
     #[test]
     fn a_renamed_field_keeps_its_lines_and_replaces_the_other() {
-        let (from, to) = (HeaderName::from_static("x-a"), HeaderName::from_static("x-b"));
+        let (from, to) = (
+            HeaderName::from_static("x-a"),
+            HeaderName::from_static("x-b"),
+        );
         let mut headers = HeaderMap::new();
         headers.append(&from, HeaderValue::from_static("1"));
         headers.append(&from, HeaderValue::from_static("2"));
@@ -287,7 +324,13 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for (path, expected) in [("/a/b%20c", true), ("a", false), ("/a?b", false), ("/a b", false), ("", false)] {
+        for (path, expected) in [
+            ("/a/b%20c", true),
+            ("a", false),
+            ("/a?b", false),
+            ("/a b", false),
+            ("", false),
+        ] {
             assert_eq!(is_path(path), expected, "{path}");
         }
     }

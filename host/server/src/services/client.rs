@@ -43,16 +43,20 @@ impl Client {
     /// Where the system has no thread for it.
     pub fn start(directory: Arc<Directory>, admin: SocketAddr) -> io::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(JOBS_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("http-client".into()).spawn(move || {
-            tokio::task::LocalSet::new().block_on(&runtime, async move {
-                let upstreams = Rc::new(Upstreams::new(directory));
-                while let Some(job) = queue.recv().await {
-                    let upstreams = upstreams.clone();
-                    tokio::task::spawn_local(async move { run(&upstreams, admin, job).await });
-                }
-            });
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        thread::Builder::new()
+            .name("http-client".into())
+            .spawn(move || {
+                tokio::task::LocalSet::new().block_on(&runtime, async move {
+                    let upstreams = Rc::new(Upstreams::new(directory));
+                    while let Some(job) = queue.recv().await {
+                        let upstreams = upstreams.clone();
+                        tokio::task::spawn_local(async move { run(&upstreams, admin, job).await });
+                    }
+                });
+            })?;
         Ok(Self { jobs })
     }
 
@@ -70,17 +74,29 @@ impl Client {
         let whole = async {
             let response = self.send(outgoing(request)?, timeout).await?;
             let (head, body) = response.into_parts();
-            let body = body.collect(RESPONSE_BYTES_MAX).await.map_err(|error| match error {
-                crate::body::BodyError::TooLarge { .. } => HttpError::ResponseTooLarge,
-                error => HttpError::ProtocolError(error.to_string()),
-            })?;
+            let body = body
+                .collect(RESPONSE_BYTES_MAX)
+                .await
+                .map_err(|error| match error {
+                    crate::body::BodyError::TooLarge { .. } => HttpError::ResponseTooLarge,
+                    error => HttpError::ProtocolError(error.to_string()),
+                })?;
             let line = |(name, value): (&HeaderName, &HeaderValue)| {
-                (name.as_str().to_owned(), text(value.as_bytes()).into_owned())
+                (
+                    name.as_str().to_owned(),
+                    text(value.as_bytes()).into_owned(),
+                )
             };
             let headers = head.headers.iter().map(line).collect();
-            Ok(wit::Response { status: head.status.as_u16(), headers, body: body.into() })
+            Ok(wit::Response {
+                status: head.status.as_u16(),
+                headers,
+                body: body.into(),
+            })
         };
-        tokio::time::timeout(timeout, whole).await.unwrap_or(Err(HttpError::Timeout))
+        tokio::time::timeout(timeout, whole)
+            .await
+            .unwrap_or(Err(HttpError::Timeout))
     }
 
     /// Sends a request whose body streams, and returns the response when its header section is there.
@@ -88,29 +104,52 @@ impl Client {
     /// # Errors
     ///
     /// By the names of RFC 9209.
-    pub async fn send_streaming(&self, request: Request<WasiBody>) -> Result<Response<WasiBody>, HttpError> {
+    pub async fn send_streaming(
+        &self,
+        request: Request<WasiBody>,
+    ) -> Result<Response<WasiBody>, HttpError> {
         let request = request.map(|body| {
-            Body::Boxed(UnsyncBoxBody::new(body.map_err(|error| -> BoxError { format!("{error:?}").into() })))
+            Body::Boxed(UnsyncBoxBody::new(
+                body.map_err(|error| -> BoxError { format!("{error:?}").into() }),
+            ))
         });
         let response = self.send(request, TIMEOUT_MAX).await?;
         Ok(response.map(|body| {
-            UnsyncBoxBody::new(body.map_err(|error| {
-                wasmtime_wasi_http::Error::InternalError(Some(error.to_string()))
-            }))
+            UnsyncBoxBody::new(
+                body.map_err(|error| {
+                    wasmtime_wasi_http::Error::InternalError(Some(error.to_string()))
+                }),
+            )
         }))
     }
 
-    async fn send(&self, request: Request<Body>, timeout: Duration) -> Result<Response<Body>, HttpError> {
+    async fn send(
+        &self,
+        request: Request<Body>,
+        timeout: Duration,
+    ) -> Result<Response<Body>, HttpError> {
         let (reply, answered) = oneshot::channel();
-        let job = Job { request, timeout, reply };
+        let job = Job {
+            request,
+            timeout,
+            reply,
+        };
         let busy = |_| HttpError::ConnectionRefused("the node's HTTP client is busy".to_owned());
         self.jobs.try_send(job).map_err(busy)?;
-        answered.await.unwrap_or_else(|_| Err(HttpError::ProtocolError("the request was given up".to_owned())))
+        answered.await.unwrap_or_else(|_| {
+            Err(HttpError::ProtocolError(
+                "the request was given up".to_owned(),
+            ))
+        })
     }
 }
 
 async fn run(upstreams: &Upstreams, admin: SocketAddr, job: Job) {
-    let Job { request, timeout, mut reply } = job;
+    let Job {
+        request,
+        timeout,
+        mut reply,
+    } = job;
     tokio::select! {
         response = send(upstreams, admin, request, timeout) => drop(reply.send(response)),
         () = reply.closed() => {} // nobody waits any more
@@ -125,18 +164,32 @@ async fn send(
 ) -> Result<Response<Body>, HttpError> {
     let address = TargetAddress::of(request.uri()).ok_or(HttpError::DestinationNotAllowed)?;
     check_address(&address, admin).await?;
-    let handle = upstreams.resolve(&address).map_err(|error| HttpError::ProtocolError(error.to_string()))?;
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let handle = upstreams
+        .resolve(&address)
+        .map_err(|error| HttpError::ProtocolError(error.to_string()))?;
+    let path = request
+        .uri()
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     tidegate_model::headers::remove_hop_by_hop(request.headers_mut());
-    let options = SendOptions { first_byte_timeout: Some(timeout), ..SendOptions::default() };
-    handle.send(request, options).await.map_err(|error| named(&error))
+    let options = SendOptions {
+        first_byte_timeout: Some(timeout),
+        ..SendOptions::default()
+    };
+    handle
+        .send(request, options)
+        .await
+        .map_err(|error| named(&error))
 }
 
 /// Refuses what nobody may ask. A name is looked up for it; all its addresses have to be allowed.
 async fn check_address(address: &TargetAddress, admin: SocketAddr) -> Result<(), HttpError> {
     let found = tokio::net::lookup_host((address.host.as_str(), address.port));
-    let addresses = found.await.map_err(|error| HttpError::DnsError(error.to_string()))?;
+    let addresses = found
+        .await
+        .map_err(|error| HttpError::DnsError(error.to_string()))?;
     for found in addresses {
         if is_forbidden(found, admin) {
             return Err(HttpError::DestinationNotAllowed);
@@ -152,7 +205,10 @@ fn is_forbidden(address: SocketAddr, admin: SocketAddr) -> bool {
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
     let reaches_admin = address.port() == admin.port()
-        && (ip == admin.ip() || ip.is_loopback() || ip.is_unspecified() || admin.ip().is_unspecified());
+        && (ip == admin.ip()
+            || ip.is_loopback()
+            || ip.is_unspecified()
+            || admin.ip().is_unspecified());
     link_local || reaches_admin
 }
 
@@ -163,7 +219,8 @@ fn outgoing(request: OutgoingRequest) -> Result<Request<Body>, HttpError> {
         body => Body::Full(body.into()),
     };
     let mut built = Request::new(body);
-    *built.method_mut() = Method::from_bytes(request.method.as_bytes()).map_err(|_| wrong("not a method"))?;
+    *built.method_mut() =
+        Method::from_bytes(request.method.as_bytes()).map_err(|_| wrong("not a method"))?;
     *built.uri_mut() = request.uri.parse().map_err(|_| wrong("not a URI"))?;
     for (name, value) in request.headers {
         let name = HeaderName::try_from(name).map_err(|_| wrong("not a header name"))?;
@@ -177,12 +234,18 @@ fn outgoing(request: OutgoingRequest) -> Result<Request<Body>, HttpError> {
 
 fn named(error: &UpstreamError) -> HttpError {
     match error {
-        UpstreamError::DnsError { .. } | UpstreamError::DnsTimeout { .. } => HttpError::DnsError(error.to_string()),
-        UpstreamError::HttpResponseTimeout { .. } | UpstreamError::ConnectionTimeout { .. } => HttpError::Timeout,
+        UpstreamError::DnsError { .. } | UpstreamError::DnsTimeout { .. } => {
+            HttpError::DnsError(error.to_string())
+        }
+        UpstreamError::HttpResponseTimeout { .. } | UpstreamError::ConnectionTimeout { .. } => {
+            HttpError::Timeout
+        }
         UpstreamError::ConnectionRefused { .. }
         | UpstreamError::DestinationIpUnroutable { .. }
         | UpstreamError::ConnectionLimitReached { .. }
-        | UpstreamError::DestinationUnavailable { .. } => HttpError::ConnectionRefused(error.to_string()),
+        | UpstreamError::DestinationUnavailable { .. } => {
+            HttpError::ConnectionRefused(error.to_string())
+        }
         _ => HttpError::ProtocolError(error.to_string()),
     }
 }
@@ -211,7 +274,11 @@ mod tests {
             ("192.0.2.1:9080", false),
         ];
         for (address, expected) in cases {
-            assert_eq!(is_forbidden(address.parse().expect("an address"), admin), expected, "{address}");
+            assert_eq!(
+                is_forbidden(address.parse().expect("an address"), admin),
+                expected,
+                "{address}"
+            );
         }
     }
 }

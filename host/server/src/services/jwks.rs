@@ -26,7 +26,10 @@ struct Document {
 
 impl KeySets {
     pub fn new(client: Client) -> Self {
-        Self { client, documents: Mutex::default() }
+        Self {
+            client,
+            documents: Mutex::default(),
+        }
     }
 
     /// The document at `uri`: the kept one while it is fresh, the last good one while a fetch fails. `refresh` fetches it
@@ -42,7 +45,9 @@ impl KeySets {
         let mut document = document.lock().await;
         let now = Instant::now();
         let fresh = document.fresh_until.is_some_and(|until| now < until);
-        let lately = document.fetched_at.is_some_and(|at| now.duration_since(at) < REFRESH_PAUSE);
+        let lately = document
+            .fetched_at
+            .is_some_and(|at| now.duration_since(at) < REFRESH_PAUSE);
         if let Some(text) = &document.text
             && (lately || (fresh && !refresh))
         {
@@ -57,7 +62,11 @@ impl KeySets {
             }
             Err(problem) => match &document.text {
                 Some(text) => {
-                    tracing::warn!(uri, problem, "key set cannot be fetched: the last good one serves on");
+                    tracing::warn!(
+                        uri,
+                        problem,
+                        "key set cannot be fetched: the last good one serves on"
+                    );
                     Ok(text.clone())
                 }
                 None => Err(problem),
@@ -73,18 +82,33 @@ impl KeySets {
             body: Vec::new(),
             timeout_ms: 5000,
         };
-        let response = self.client.send_whole(request).await.map_err(|error| format!("{uri}: {error}"))?;
+        let response = self
+            .client
+            .send_whole(request)
+            .await
+            .map_err(|error| format!("{uri}: {error}"))?;
         if response.status != 200 {
             return Err(format!("{uri} answered {}", response.status));
         }
-        let max_age = response.headers.iter().find(|(name, _)| name == "cache-control").and_then(|(_, value)| max_age(value));
+        let max_age = response
+            .headers
+            .iter()
+            .find(|(name, _)| name == "cache-control")
+            .and_then(|(_, value)| max_age(value));
         let text = String::from_utf8(response.body).map_err(|_| format!("{uri} is not UTF-8"))?;
-        Ok((text, max_age.unwrap_or(LIFETIME).clamp(REFRESH_PAUSE, LIFETIME_MAX)))
+        Ok((
+            text,
+            max_age
+                .unwrap_or(LIFETIME)
+                .clamp(REFRESH_PAUSE, LIFETIME_MAX),
+        ))
     }
 }
 
 fn max_age(cache_control: &str) -> Option<Duration> {
-    let seconds = cache_control.split(',').find_map(|directive| directive.trim().strip_prefix("max-age="))?;
+    let seconds = cache_control
+        .split(',')
+        .find_map(|directive| directive.trim().strip_prefix("max-age="))?;
     seconds.parse().ok().map(Duration::from_secs)
 }
 

@@ -21,9 +21,23 @@ impl Keys {
     /// Takes the configured keys.
     pub fn new(keys: &[config::ApiKey]) -> Self {
         let entry = |key: &config::ApiKey| {
-            let scopes = key.stages.iter().map(|stage| format!("{}/{}", stage.api, stage.stage)).collect();
-            let public = ApiKey { id: key.id.clone(), name: key.name.clone() };
-            (digest_of(&key.value), Key { public, enabled: key.enabled, scopes })
+            let scopes = key
+                .stages
+                .iter()
+                .map(|stage| format!("{}/{}", stage.api, stage.stage))
+                .collect();
+            let public = ApiKey {
+                id: key.id.clone(),
+                name: key.name.clone(),
+            };
+            (
+                digest_of(&key.value),
+                Key {
+                    public,
+                    enabled: key.enabled,
+                    scopes,
+                },
+            )
         };
         Self(keys.iter().map(entry).collect())
     }

@@ -37,7 +37,12 @@ pub struct NodeServices {
 }
 
 impl NodeServices {
-    pub fn new(client: Client, tables: Arc<dyn Tables>, lines: Lines, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        tables: Arc<dyn Tables>,
+        lines: Lines,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             keys: ArcSwap::default(),
             secrets: ArcSwap::default(),
@@ -92,7 +97,10 @@ impl Services for NodeServices {
         Box::pin(async move { client.send_whole(request).await })
     }
 
-    fn send_streaming(&self, request: Request<WasiBody>) -> Waiting<Result<Response<WasiBody>, HttpError>> {
+    fn send_streaming(
+        &self,
+        request: Request<WasiBody>,
+    ) -> Waiting<Result<Response<WasiBody>, HttpError>> {
         let client = self.client.clone();
         Box::pin(async move { client.send_streaming(request).await })
     }

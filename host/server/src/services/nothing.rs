@@ -33,14 +33,21 @@ impl Services for NoServices {
     fn write_lines(&self, _: &str, _: Vec<String>) {}
 
     fn fetch_keys(&self, uri: String, _: bool) -> Waiting<Result<String, String>> {
-        Box::pin(async move { Err(format!("{uri} is not asked while a configuration is checked")) })
+        Box::pin(async move {
+            Err(format!(
+                "{uri} is not asked while a configuration is checked"
+            ))
+        })
     }
 
     fn send(&self, _: OutgoingRequest) -> Waiting<Result<wit::Response, HttpError>> {
         Box::pin(async { Err(HttpError::DestinationNotAllowed) })
     }
 
-    fn send_streaming(&self, _: Request<WasiBody>) -> Waiting<Result<Response<WasiBody>, HttpError>> {
+    fn send_streaming(
+        &self,
+        _: Request<WasiBody>,
+    ) -> Waiting<Result<Response<WasiBody>, HttpError>> {
         Box::pin(async { Err(HttpError::DestinationNotAllowed) })
     }
 

@@ -50,7 +50,9 @@ impl Default for Buckets {
 impl Buckets {
     /// Takes a token; `rate` is finite and above 0. A `burst` of 0 admits nothing.
     pub fn take(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken {
-        let Some(rate) = Rate::new(rate, burst) else { return Taken::Rejected(u32::MAX) };
+        let Some(rate) = Rate::new(rate, burst) else {
+            return Taken::Rejected(u32::MAX);
+        };
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         KNOWN.with_borrow_mut(|known| known.bucket(self, scope, key).take(rate, now))
     }
@@ -66,7 +68,10 @@ impl Buckets {
         }
         if all.len() >= BUCKETS_MAX {
             // All are in use: the fuller half goes, since it loses the least.
-            let sum: u128 = all.values().map(|bucket| u128::from(bucket.full_at.load(Ordering::Relaxed))).sum();
+            let sum: u128 = all
+                .values()
+                .map(|bucket| u128::from(bucket.full_at.load(Ordering::Relaxed)))
+                .sum();
             let mean = sum / all.len() as u128;
             all.retain(|_, bucket| u128::from(bucket.full_at.load(Ordering::Relaxed)) > mean);
         }
@@ -86,7 +91,8 @@ impl Known {
         self.name.push_str(key);
         if !self.buckets.contains_key(&self.name) {
             let now = u64::try_from(buckets.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.buckets.insert(self.name.clone(), buckets.bucket(&self.name, now));
+            self.buckets
+                .insert(self.name.clone(), buckets.bucket(&self.name, now));
         }
         &self.buckets[&self.name]
     }
@@ -101,8 +107,16 @@ impl Bucket {
                     let milliseconds = retry_after.as_nanos().div_ceil(1_000_000);
                     return Taken::Rejected(u32::try_from(milliseconds).unwrap_or(u32::MAX));
                 }
-                bucket::Taken::Admitted { full_at: next, left } => {
-                    match self.full_at.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
+                bucket::Taken::Admitted {
+                    full_at: next,
+                    left,
+                } => {
+                    match self.full_at.compare_exchange_weak(
+                        full_at,
+                        next,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    ) {
                         Ok(_) => return Taken::Admitted(left),
                         Err(found) => full_at = found,
                     }
@@ -125,9 +139,16 @@ mod tests {
     fn threads_share_a_bucket() {
         let buckets = Buckets::default();
         let admitted: usize = std::thread::scope(|threads| {
-            let take = || (0..100).filter(|_| matches!(buckets.take("a/dev", "k", 0.001, 50), Taken::Admitted(_))).count();
+            let take = || {
+                (0..100)
+                    .filter(|_| matches!(buckets.take("a/dev", "k", 0.001, 50), Taken::Admitted(_)))
+                    .count()
+            };
             let running: Vec<_> = (0..4).map(|_| threads.spawn(take)).collect();
-            running.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+            running
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .sum()
         });
         assert_eq!(admitted, 50);
     }
@@ -135,8 +156,17 @@ mod tests {
     #[test]
     fn scopes_do_not_share() {
         let buckets = Buckets::default();
-        assert!(matches!(buckets.take("a/dev", "k", 0.001, 1), Taken::Admitted(0)));
-        assert!(matches!(buckets.take("a/dev", "k", 0.001, 1), Taken::Rejected(_)));
-        assert!(matches!(buckets.take("a/prod", "k", 0.001, 1), Taken::Admitted(0)));
+        assert!(matches!(
+            buckets.take("a/dev", "k", 0.001, 1),
+            Taken::Admitted(0)
+        ));
+        assert!(matches!(
+            buckets.take("a/dev", "k", 0.001, 1),
+            Taken::Rejected(_)
+        ));
+        assert!(matches!(
+            buckets.take("a/prod", "k", 0.001, 1),
+            Taken::Admitted(0)
+        ));
     }
 }

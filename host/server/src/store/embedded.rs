@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 use tidegate_sandbox::capabilities::Waiting;
 use tidegate_sandbox::capabilities::keyvalue::{Page, Table};
 use tokio::sync::oneshot;
@@ -67,13 +69,25 @@ impl Embedded {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         std::fs::create_dir_all(directory).map_err(OpenError::System)?;
         let path = directory.join("tables.redb");
-        let open = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = Arc::new(open.map_err(|source| OpenError::Database { path, source: Box::new(source) })?);
+        let open = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path);
+        let database = Arc::new(open.map_err(|source| OpenError::Database {
+            path,
+            source: Box::new(source),
+        })?);
         let (writer, writes) = sync_channel(WRITES_MAX);
         let written = database.clone();
         let thread = thread::Builder::new().name("store".into());
-        let thread = thread.spawn(move || write_all(&written, &writes)).map_err(OpenError::System)?;
-        Ok(Self { database, writer: Some(writer), thread: Some(thread), names: ArcSwap::default() })
+        let thread = thread
+            .spawn(move || write_all(&written, &writes))
+            .map_err(OpenError::System)?;
+        Ok(Self {
+            database,
+            writer: Some(writer),
+            thread: Some(thread),
+            names: ArcSwap::default(),
+        })
     }
 
     /// Says which tables there are.
@@ -84,8 +98,15 @@ impl Embedded {
 
 impl Tables for Embedded {
     fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
-        let writer = self.writer.clone().filter(|_| self.names.load().contains(name))?;
-        Some(Arc::new(EmbeddedTable { database: self.database.clone(), writer, name: name.into() }))
+        let writer = self
+            .writer
+            .clone()
+            .filter(|_| self.names.load().contains(name))?;
+        Some(Arc::new(EmbeddedTable {
+            database: self.database.clone(),
+            writer,
+            name: name.into(),
+        }))
     }
 }
 
@@ -110,7 +131,11 @@ impl EmbeddedTable {
     fn read<T: Send + 'static>(
         &self,
         absent: T,
-        read: impl FnOnce(&redb::ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::StorageError> + Send + 'static,
+        read: impl FnOnce(
+            &redb::ReadOnlyTable<&'static str, &'static [u8]>,
+        ) -> Result<T, redb::StorageError>
+        + Send
+        + 'static,
     ) -> Waiting<Result<T, String>> {
         let (database, name) = (self.database.clone(), self.name.clone());
         let reading = tokio::task::spawn_blocking(move || {
@@ -126,23 +151,32 @@ impl EmbeddedTable {
 
     fn submit(&self, operation: Operation) -> Waiting<Result<u64, String>> {
         let (reply, written) = oneshot::channel();
-        let write = Write { table: self.name.as_ref().to_owned(), operation, reply };
+        let write = Write {
+            table: self.name.as_ref().to_owned(),
+            operation,
+            reply,
+        };
         let submitted = self.writer.try_send(write);
         Box::pin(async move {
             submitted.map_err(|_| "the store has too many writes waiting".to_owned())?;
-            written.await.unwrap_or_else(|_| Err("the store has stopped".to_owned()))
+            written
+                .await
+                .unwrap_or_else(|_| Err("the store has stopped".to_owned()))
         })
     }
 }
 
 impl Table for EmbeddedTable {
     fn get(&self, key: String) -> Waiting<Result<Option<Vec<u8>>, String>> {
-        self.read(None, move |table| Ok(table.get(key.as_str())?.map(|value| value.value().to_vec())))
+        self.read(None, move |table| {
+            Ok(table.get(key.as_str())?.map(|value| value.value().to_vec()))
+        })
     }
 
     fn get_many(&self, keys: Vec<String>) -> Waiting<Result<Vec<Option<Vec<u8>>>, String>> {
         self.read(vec![None; keys.len()], move |table| {
-            let value = |key: &String| Ok(table.get(key.as_str())?.map(|value| value.value().to_vec()));
+            let value =
+                |key: &String| Ok(table.get(key.as_str())?.map(|value| value.value().to_vec()));
             keys.iter().map(value).collect()
         })
     }
@@ -158,7 +192,9 @@ impl Table for EmbeddedTable {
 
     fn keys(&self, skip: u64) -> Waiting<Result<Page, String>> {
         self.read(Page::default(), move |table| {
-            let mut entries = table.iter()?.skip(usize::try_from(skip).unwrap_or(usize::MAX));
+            let mut entries = table
+                .iter()?
+                .skip(usize::try_from(skip).unwrap_or(usize::MAX));
             let mut keys = Vec::new();
             for entry in entries.by_ref().take(PAGE) {
                 keys.push(entry?.0.value().to_owned());
@@ -193,13 +229,19 @@ fn answer(batch: Vec<Write>, answers: impl Iterator<Item = Result<u64, String>>)
 
 fn commit(database: &Database, batch: &[Write]) -> Result<Vec<Result<u64, String>>, redb::Error> {
     let transaction = database.begin_write()?;
-    let answers = batch.iter().map(|write| apply(&transaction, write)).collect::<Result<_, _>>()?;
+    let answers = batch
+        .iter()
+        .map(|write| apply(&transaction, write))
+        .collect::<Result<_, _>>()?;
     transaction.commit()?;
     Ok(answers)
 }
 
 /// Applies one write; the inner error refuses this write only.
-fn apply(transaction: &WriteTransaction, write: &Write) -> Result<Result<u64, String>, redb::Error> {
+fn apply(
+    transaction: &WriteTransaction,
+    write: &Write,
+) -> Result<Result<u64, String>, redb::Error> {
     let mut table = transaction.open_table(Definition::new(&write.table))?;
     match &write.operation {
         Operation::Pairs(pairs) => {
@@ -217,7 +259,9 @@ fn apply(transaction: &WriteTransaction, write: &Write) -> Result<Result<u64, St
                 Some(value) => value.value().try_into().ok().map(u64::from_le_bytes),
             };
             let Some(sum) = before.and_then(|before| before.checked_add(*delta)) else {
-                return Ok(Err(format!("the value of \"{key}\" is no number that {delta} can be added to")));
+                return Ok(Err(format!(
+                    "the value of \"{key}\" is no number that {delta} can be added to"
+                )));
             };
             table.insert(key.as_str(), sum.to_le_bytes().as_slice())?;
             Ok(Ok(sum))
@@ -252,16 +296,37 @@ mod tests {
             assert!(store.table("other").is_none());
             let items = store.table("items").expect("declared");
             assert_eq!(items.get("a".into()).await, Ok(None));
-            items.write(vec![("a".into(), Some(b"1".to_vec())), ("b".into(), Some(b"2".to_vec()))]).await.expect("written");
-            items.write(vec![("a".into(), None)]).await.expect("removed");
+            items
+                .write(vec![
+                    ("a".into(), Some(b"1".to_vec())),
+                    ("b".into(), Some(b"2".to_vec())),
+                ])
+                .await
+                .expect("written");
+            items
+                .write(vec![("a".into(), None)])
+                .await
+                .expect("removed");
             assert_eq!(items.increment("n".into(), 2).await, Ok(2));
             assert_eq!(items.increment("n".into(), 40).await, Ok(42));
-            assert!(items.increment("b".into(), 1).await.is_err(), "not a number");
+            assert!(
+                items.increment("b".into(), 1).await.is_err(),
+                "not a number"
+            );
         }
         let store = open(&directory);
         let items = store.table("items").expect("declared");
-        assert_eq!(items.get_many(vec!["a".into(), "b".into()]).await, Ok(vec![None, Some(b"2".to_vec())]));
-        assert_eq!(items.keys(0).await, Ok(Page { keys: vec!["b".into(), "n".into()], next: None }));
+        assert_eq!(
+            items.get_many(vec!["a".into(), "b".into()]).await,
+            Ok(vec![None, Some(b"2".to_vec())])
+        );
+        assert_eq!(
+            items.keys(0).await,
+            Ok(Page {
+                keys: vec!["b".into(), "n".into()],
+                next: None
+            })
+        );
         std::fs::remove_dir_all(directory).expect("ours");
     }
 
@@ -270,7 +335,9 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("tidegate-pages-{}", std::process::id()));
         let store = open(&directory);
         let items = store.table("items").expect("declared");
-        let pairs = (0..1500).map(|number| (format!("{number:04}"), Some(vec![]))).collect();
+        let pairs = (0..1500)
+            .map(|number| (format!("{number:04}"), Some(vec![])))
+            .collect();
         items.write(pairs).await.expect("written");
         let first = items.keys(0).await.expect("read");
         assert_eq!((first.keys.len(), first.next), (1000, Some(1000)));

@@ -32,14 +32,23 @@ impl Lines {
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = lost.clone();
-        thread::Builder::new().name("log-lines".into()).spawn(move || write_all(&receiver, &counted))?;
+        thread::Builder::new()
+            .name("log-lines".into())
+            .spawn(move || write_all(&receiver, &counted))?;
         Ok(Self { sender, lost })
     }
 
     /// Hands over lines for `stdout` or `file:PATH`. Never waits.
     pub fn write(&self, destination: &str, lines: Vec<String>) {
         let count = lines.len() as u64;
-        if self.sender.try_send(Batch { destination: destination.to_owned(), lines }).is_err() {
+        if self
+            .sender
+            .try_send(Batch {
+                destination: destination.to_owned(),
+                lines,
+            })
+            .is_err()
+        {
             self.lost.fetch_add(count, Ordering::Relaxed);
         }
     }

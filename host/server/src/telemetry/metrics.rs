@@ -86,13 +86,17 @@ impl RouteMetrics {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.partition_point(|bound| *bound < nanoseconds);
         // One thread writes a shard, so these are plain additions to memory that is its own.
-        shard.by_status[usize::from(status.as_u16().clamp(100, 599) - 100)].fetch_add(1, Ordering::Relaxed);
+        shard.by_status[usize::from(status.as_u16().clamp(100, 599) - 100)]
+            .fetch_add(1, Ordering::Relaxed);
         shard.by_latency[bucket].fetch_add(1, Ordering::Relaxed);
         shard.latency_ns.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     fn sum(&self, count: impl Fn(&Shard) -> &AtomicU64) -> u64 {
-        self.0.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()
+        self.0
+            .iter()
+            .map(|shard| count(shard).load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -119,15 +123,29 @@ impl Metrics {
     ) -> DeployedMetrics {
         *lock(&self.deployed) = Plugins {
             bindings: bindings.to_vec(),
-            functions: functions.iter().map(|(name, linked)| (name.clone(), linked.account.clone())).collect(),
+            functions: functions
+                .iter()
+                .map(|(name, linked)| (name.clone(), linked.account.clone()))
+                .collect(),
         };
         self.revision.fetch_add(1, Ordering::Relaxed);
         let stages = snapshot.stages.iter().map(|stage| {
             let route = |route: &str| {
-                self.route(RouteName { api: stage.api_id.clone(), stage: stage.name.clone(), route: route.to_owned() })
+                self.route(RouteName {
+                    api: stage.api_id.clone(),
+                    stage: stage.name.clone(),
+                    route: route.to_owned(),
+                })
             };
-            let routes = stage.entries.iter().map(|entry| route(&entry.key)).collect();
-            StageMetrics { routes, unrouted: route("") }
+            let routes = stage
+                .entries
+                .iter()
+                .map(|entry| route(&entry.key))
+                .collect();
+            StageMetrics {
+                routes,
+                unrouted: route(""),
+            }
         });
         DeployedMetrics {
             stages: stages.collect(),
@@ -147,7 +165,11 @@ impl Metrics {
         let key = (binding.to_owned(), event.to_owned());
         let known = events.contains_key(&key);
         let of_binding = || events.keys().filter(|(other, _)| other == binding).count();
-        let key = if known || of_binding() < EVENTS_MAX { key } else { (binding.to_owned(), "other".to_owned()) };
+        let key = if known || of_binding() < EVENTS_MAX {
+            key
+        } else {
+            (binding.to_owned(), "other".to_owned())
+        };
         *events.entry(key).or_default() += u64::from(amount);
     }
 
@@ -166,7 +188,10 @@ impl Metrics {
     }
 
     fn route(&self, name: RouteName) -> Arc<RouteMetrics> {
-        lock(&self.routes).entry(name).or_insert_with(|| RouteMetrics::new(self.shards)).clone()
+        lock(&self.routes)
+            .entry(name)
+            .or_insert_with(|| RouteMetrics::new(self.shards))
+            .clone()
     }
 }
 
@@ -176,20 +201,37 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Metrics {
     fn request_families(&self) -> Vec<MetricFamily> {
-        let mut requests = family("tidegate_requests_total", "Requests answered (API Gateway: Count; 4XXError and 5XXError by status).", MetricType::COUNTER);
-        let mut latency = family("tidegate_request_duration_seconds", "From the request's header section to the response's (API Gateway: Latency).", MetricType::HISTOGRAM);
+        let mut requests = family(
+            "tidegate_requests_total",
+            "Requests answered (API Gateway: Count; 4XXError and 5XXError by status).",
+            MetricType::COUNTER,
+        );
+        let mut latency = family(
+            "tidegate_request_duration_seconds",
+            "From the request's header section to the response's (API Gateway: Latency).",
+            MetricType::HISTOGRAM,
+        );
         let routes = lock(&self.routes);
         let unrouted = (RouteName::default(), self.unrouted.clone());
-        let all = routes.iter().map(|(name, route)| (name.clone(), route.clone())).chain([unrouted]);
+        let all = routes
+            .iter()
+            .map(|(name, route)| (name.clone(), route.clone()))
+            .chain([unrouted]);
         for (name, route) in all {
-            let labels = [("api", name.api.as_str()), ("stage", &name.stage), ("route", &name.route)];
+            let labels = [
+                ("api", name.api.as_str()),
+                ("stage", &name.stage),
+                ("route", &name.route),
+            ];
             for code in 0..STATUS_CODES {
                 let count = route.sum(|shard| &shard.by_status[code]);
                 if count > 0 {
                     let status = (code + 100).to_string();
                     let mut with_status = labels.to_vec();
                     with_status.push(("status", &status));
-                    requests.mut_metric().push(counter(&with_status, count as f64));
+                    requests
+                        .mut_metric()
+                        .push(counter(&with_status, count as f64));
                 }
             }
             if let Some(histogram) = histogram(&route) {
@@ -202,60 +244,156 @@ impl Metrics {
     }
 
     fn plugin_families(&self) -> Vec<MetricFamily> {
-        let mut calls = family("tidegate_plugin_calls_total", "Step calls of a binding, or invocations of a function.", MetricType::COUNTER);
-        let mut time = family("tidegate_plugin_seconds_total", "Wall-clock time of the calls, waiting included.", MetricType::COUNTER);
-        let mut faults = family("tidegate_plugin_faults_total", "Calls that ended in a fault.", MetricType::COUNTER);
-        let mut started = family("tidegate_plugin_instances_started_total", "Instances made.", MetricType::COUNTER);
-        let mut alive = family("tidegate_plugin_instances", "Instances alive.", MetricType::GAUGE);
+        let mut calls = family(
+            "tidegate_plugin_calls_total",
+            "Step calls of a binding, or invocations of a function.",
+            MetricType::COUNTER,
+        );
+        let mut time = family(
+            "tidegate_plugin_seconds_total",
+            "Wall-clock time of the calls, waiting included.",
+            MetricType::COUNTER,
+        );
+        let mut faults = family(
+            "tidegate_plugin_faults_total",
+            "Calls that ended in a fault.",
+            MetricType::COUNTER,
+        );
+        let mut started = family(
+            "tidegate_plugin_instances_started_total",
+            "Instances made.",
+            MetricType::COUNTER,
+        );
+        let mut alive = family(
+            "tidegate_plugin_instances",
+            "Instances alive.",
+            MetricType::GAUGE,
+        );
         let mut add = |labels: &[(&str, &str)], account: &Account| {
-            calls.mut_metric().push(counter(labels, account.calls() as f64));
-            time.mut_metric().push(counter(labels, account.time().as_secs_f64()));
-            faults.mut_metric().push(counter(labels, account.faults() as f64));
-            started.mut_metric().push(counter(labels, account.instances_started() as f64));
-            alive.mut_metric().push(gauge(labels, account.instances() as f64));
+            calls
+                .mut_metric()
+                .push(counter(labels, account.calls() as f64));
+            time.mut_metric()
+                .push(counter(labels, account.time().as_secs_f64()));
+            faults
+                .mut_metric()
+                .push(counter(labels, account.faults() as f64));
+            started
+                .mut_metric()
+                .push(counter(labels, account.instances_started() as f64));
+            alive
+                .mut_metric()
+                .push(gauge(labels, account.instances() as f64));
         };
         let deployed = lock(&self.deployed);
         for binding in &deployed.bindings {
-            add(&[("binding", binding.name()), ("step", binding.step.name())], &binding.account);
+            add(
+                &[("binding", binding.name()), ("step", binding.step.name())],
+                &binding.account,
+            );
         }
         for (name, account) in &deployed.functions {
             add(&[("binding", name), ("step", "function")], account);
         }
-        let mut events = family("tidegate_plugin_events_total", "What plugins count by themselves.", MetricType::COUNTER);
+        let mut events = family(
+            "tidegate_plugin_events_total",
+            "What plugins count by themselves.",
+            MetricType::COUNTER,
+        );
         for ((binding, event), count) in &*lock(&self.events) {
-            events.mut_metric().push(counter(&[("binding", binding), ("event", event)], *count as f64));
+            events.mut_metric().push(counter(
+                &[("binding", binding), ("event", event)],
+                *count as f64,
+            ));
         }
         vec![calls, time, faults, started, alive, events]
     }
 
     fn upstream_families(&self) -> Vec<MetricFamily> {
-        let mut requests = family("tidegate_upstream_requests_total", "Requests sent to a target.", MetricType::COUNTER);
-        let mut failures = family("tidegate_upstream_failures_total", "Requests that a target failed.", MetricType::COUNTER);
-        let mut retries = family("tidegate_upstream_retries_total", "Requests sent to a target after another attempt failed.", MetricType::COUNTER);
-        let mut ejections = family("tidegate_upstream_ejections_total", "How often a target was left out for its failures.", MetricType::COUNTER);
-        let mut open = family("tidegate_upstream_connections", "Connections to a target.", MetricType::GAUGE);
-        let mut healthy = family("tidegate_upstream_healthy", "Whether a target is sent requests (1) or not (0).", MetricType::GAUGE);
-        let reports = lock(&self.upstreams).as_ref().map(|directory| directory.report()).unwrap_or_default();
+        let mut requests = family(
+            "tidegate_upstream_requests_total",
+            "Requests sent to a target.",
+            MetricType::COUNTER,
+        );
+        let mut failures = family(
+            "tidegate_upstream_failures_total",
+            "Requests that a target failed.",
+            MetricType::COUNTER,
+        );
+        let mut retries = family(
+            "tidegate_upstream_retries_total",
+            "Requests sent to a target after another attempt failed.",
+            MetricType::COUNTER,
+        );
+        let mut ejections = family(
+            "tidegate_upstream_ejections_total",
+            "How often a target was left out for its failures.",
+            MetricType::COUNTER,
+        );
+        let mut open = family(
+            "tidegate_upstream_connections",
+            "Connections to a target.",
+            MetricType::GAUGE,
+        );
+        let mut healthy = family(
+            "tidegate_upstream_healthy",
+            "Whether a target is sent requests (1) or not (0).",
+            MetricType::GAUGE,
+        );
+        let reports = lock(&self.upstreams)
+            .as_ref()
+            .map(|directory| directory.report())
+            .unwrap_or_default();
         for report in reports {
-            let labels = [("upstream", report.upstream.as_str()), ("target", &report.target)];
-            requests.mut_metric().push(counter(&labels, report.requests as f64));
-            failures.mut_metric().push(counter(&labels, report.failures as f64));
-            retries.mut_metric().push(counter(&labels, report.retries as f64));
-            ejections.mut_metric().push(counter(&labels, report.ejections as f64));
-            for (state, count) in [("idle", report.connections_idle), ("open", report.connections_open)] {
+            let labels = [
+                ("upstream", report.upstream.as_str()),
+                ("target", &report.target),
+            ];
+            requests
+                .mut_metric()
+                .push(counter(&labels, report.requests as f64));
+            failures
+                .mut_metric()
+                .push(counter(&labels, report.failures as f64));
+            retries
+                .mut_metric()
+                .push(counter(&labels, report.retries as f64));
+            ejections
+                .mut_metric()
+                .push(counter(&labels, report.ejections as f64));
+            for (state, count) in [
+                ("idle", report.connections_idle),
+                ("open", report.connections_open),
+            ] {
                 let with_state = [labels[0], labels[1], ("state", state)];
                 open.mut_metric().push(gauge(&with_state, f64::from(count)));
             }
-            healthy.mut_metric().push(gauge(&labels, f64::from(u8::from(report.healthy && !report.ejected))));
+            healthy.mut_metric().push(gauge(
+                &labels,
+                f64::from(u8::from(report.healthy && !report.ejected)),
+            ));
         }
         vec![requests, failures, retries, ejections, open, healthy]
     }
 
     fn node_families(&self) -> Vec<MetricFamily> {
-        let mut lost = family("tidegate_log_records_lost_total", "Log records that no sink took.", MetricType::COUNTER);
-        lost.mut_metric().push(counter(&[], self.records_lost.load(Ordering::Relaxed) as f64));
-        let mut revision = family("tidegate_deployments_total", "Deployments that were served since the start.", MetricType::COUNTER);
-        revision.mut_metric().push(counter(&[], self.revision.load(Ordering::Relaxed) as f64));
+        let mut lost = family(
+            "tidegate_log_records_lost_total",
+            "Log records that no sink took.",
+            MetricType::COUNTER,
+        );
+        lost.mut_metric().push(counter(
+            &[],
+            self.records_lost.load(Ordering::Relaxed) as f64,
+        ));
+        let mut revision = family(
+            "tidegate_deployments_total",
+            "Deployments that were served since the start.",
+            MetricType::COUNTER,
+        );
+        revision
+            .mut_metric()
+            .push(counter(&[], self.revision.load(Ordering::Relaxed) as f64));
         vec![lost, revision]
     }
 }
@@ -344,13 +482,22 @@ mod tests {
     #[test]
     fn shards_are_summed_and_buckets_are_cumulative() {
         let metrics = Metrics::new(2);
-        let route = metrics.route(RouteName { api: "a".into(), stage: "dev".into(), route: "GET /".into() });
+        let route = metrics.route(RouteName {
+            api: "a".into(),
+            stage: "dev".into(),
+            route: "GET /".into(),
+        });
         route.observe(0, StatusCode::OK, Duration::from_micros(200));
         route.observe(1, StatusCode::OK, Duration::from_millis(3));
         let text = metrics.render();
-        let expected = r#"tidegate_requests_total{api="a",route="GET /",stage="dev",status="200"} 2"#;
-        let as_written = r#"tidegate_requests_total{api="a",stage="dev",route="GET /",status="200"} 2"#;
-        assert!(text.contains(expected) || text.contains(as_written), "{text}");
+        let expected =
+            r#"tidegate_requests_total{api="a",route="GET /",stage="dev",status="200"} 2"#;
+        let as_written =
+            r#"tidegate_requests_total{api="a",stage="dev",route="GET /",status="200"} 2"#;
+        assert!(
+            text.contains(expected) || text.contains(as_written),
+            "{text}"
+        );
         assert!(text.contains(r#"le="0.0005"} 1"#), "{text}");
         assert!(text.contains(r#"le="0.005"} 2"#), "{text}");
     }
@@ -363,6 +510,9 @@ mod tests {
         }
         let events = lock(&metrics.events);
         assert_eq!(events.len(), EVENTS_MAX + 1);
-        assert_eq!(events[&("binding".to_owned(), "other".to_owned())], 100 - EVENTS_MAX as u64);
+        assert_eq!(
+            events[&("binding".to_owned(), "other".to_owned())],
+            100 - EVENTS_MAX as u64
+        );
     }
 }
