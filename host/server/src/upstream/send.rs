@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::header::{EXPECT, HOST};
+use http::header::{CONNECTION, EXPECT, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
@@ -26,7 +26,7 @@ use crate::stream::Stream;
 /// How one request is sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SendOptions {
-    /// In place of the upstream's own [`first_byte_timeout`](super::Settings::first_byte_timeout).
+    /// Beside the upstream's own [`first_byte_timeout`](super::Settings::first_byte_timeout): the shorter one holds.
     pub first_byte_timeout: Option<Duration>,
     pub host: Host,
 }
@@ -74,7 +74,9 @@ impl Handle {
         let deadline = now
             + options
                 .first_byte_timeout
-                .unwrap_or(settings.first_byte_timeout);
+                .map_or(settings.first_byte_timeout, |timeout| {
+                    timeout.min(settings.first_byte_timeout)
+                });
         request.headers_mut().remove(EXPECT);
         let idempotent = retry::is_idempotent(request.method());
         let repeatable = idempotent && request.body().is_end_stream();
@@ -213,6 +215,12 @@ impl Attempt<'_> {
             taken
                 .headers_mut()
                 .insert(HOST, self.target.shared.host.clone());
+        }
+        if taken.headers().contains_key(TE) {
+            // "MUST also send a TE connection option" (RFC 9110 section 10.1.4); HTTP/2 has no Connection field.
+            taken
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("te"));
         }
         let (serial, sending) = connection.send(taken, self.now, self.deadline, self.repeatable);
         let Some(sending) = sending else {
