@@ -35,3 +35,33 @@ fn check_file(path: &Path, builtins: &[&str]) -> Result<(), Problems> {
     let document = Document::load(path)?;
     openapi::import("api", &document).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_of_all_files_are_listed_by_file() {
+        let problems = check(&["no/such.yaml", "no/such.toml", "no/such.yaml"], &[]).to_string();
+        let files: Vec<_> = problems
+            .lines()
+            .filter_map(|line| line.split(": ").next())
+            .collect();
+        assert_eq!(files, ["no/such.toml", "no/such.yaml"]);
+    }
+
+    #[test]
+    fn a_file_is_checked_as_what_its_name_says() {
+        let demo = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../configs/demo/items.openapi.yaml"
+        );
+        assert_eq!(check(&[demo], &[]).to_string(), "");
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/clippy.toml");
+        let problems = check(&[manifest], &[]).to_string();
+        assert!(
+            problems.contains("unknown key `disallowed-methods`"),
+            "{problems}"
+        );
+    }
+}

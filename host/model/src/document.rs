@@ -225,6 +225,10 @@ mod tests {
             ("a: 1\n[1]: 2", "api.yaml:2: a key is not a scalar"),
             ("a: *x", "api.yaml:1: "),
             (
+                "a: &a {}\nb:\n  <<: *a",
+                "api.yaml:3: merge keys (<<) are not part of YAML 1.2: write the keys out",
+            ),
+            (
                 "{\n \"a\": 1,\n \"a\": 2}",
                 "api.yaml:3: key \"a\" is there twice",
             ),
@@ -286,6 +290,11 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "(?s)[ -~\n\t:{}\\[\\],&*!|>'\"#%@`é-]{0,200}") {
             let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_characters_are_read_or_refused(text in "(?s).{0,80}", json in any::<bool>()) {
+            let _ = parse(&if json { format!("{{{text}") } else { text });
         }
 
         #[test]

@@ -84,17 +84,20 @@ impl Problems {
             hint,
         };
         // Two stages that share a definition find the same problem twice.
-        if !self.0.contains(&problem) {
+        if self.0.len() < PROBLEMS_MAX && !self.0.contains(&problem) {
             self.0.push(problem);
         }
     }
 
     /// Takes over those of another reader.
     pub fn extend(&mut self, others: Problems) {
-        for problem in others.0 {
-            if !self.0.contains(&problem) {
-                self.0.push(problem);
-            }
+        for Problem {
+            place,
+            message,
+            hint,
+        } in others.0
+        {
+            self.push(&place, message, hint);
         }
     }
 
@@ -210,6 +213,9 @@ fn edit_distance(a: &str, b: &str) -> usize {
     }
     last[b.len()]
 }
+
+/// Nobody reads more at once; further ones are left out.
+const PROBLEMS_MAX: usize = 1000;
 
 /// Names longer than this differ in more than a typing error; the bound keeps the table small.
 const LETTERS_MAX: usize = 128;

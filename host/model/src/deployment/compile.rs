@@ -6,6 +6,7 @@
 mod bindings;
 mod integration;
 mod mapping;
+mod mock;
 mod route;
 mod validator;
 

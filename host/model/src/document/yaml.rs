@@ -209,6 +209,10 @@ impl Builder {
                     Value::String(text) => *key = Some((text, mark.line)),
                     _ => return Err("a key is not a scalar".to_owned()),
                 },
+                Some((name, line)) if name == "<<" => {
+                    let message = "merge keys (<<) are not part of YAML 1.2: write the keys out";
+                    self.faults.push(Fault::new(line as usize, message));
+                }
                 Some((name, line)) if entries.contains_key(&name) => {
                     self.faults.push(Fault::new(
                         line as usize,

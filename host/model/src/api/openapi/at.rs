@@ -220,6 +220,17 @@ impl<'r> At<'r> {
         }
     }
 
+    /// Refuses keys that look like extensions of API Gateway or Tidegate and are none of `known`.
+    pub(super) fn only_extensions(&self, known: &[&str]) {
+        for (key, at) in self.entries() {
+            let ours = key.starts_with("x-amazon-apigateway-") || key.starts_with("x-tidegate-");
+            if ours && !known.contains(&key) {
+                let hint = did_you_mean(key, known.iter().copied());
+                at.problem_with_hint(format!("unknown key `{key}`"), hint);
+            }
+        }
+    }
+
     /// Follows `$ref` within the file, as long as there is one.
     pub(super) fn resolved(&self) -> Option<Self> {
         let mut at = self.clone();

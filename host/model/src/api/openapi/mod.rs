@@ -5,8 +5,9 @@
 //!
 //! Read: `x-amazon-apigateway-` `integration`, `integrations` (components), `any-method`, `request-validator`,
 //! `request-validators`, `authorizer`, `authtype`, `api-key-source`, `gateway-responses`, `binary-media-types`,
-//! `minimum-compression-size`, `endpoint-configuration`, `policy`, `cors`; and `x-tidegate-` `api-type`, `bindings`,
-//! `authorizer`. References are followed within the file.
+//! `minimum-compression-size`, `endpoint-configuration`, `policy`, `cors`, `auth`; and `x-tidegate-` `api-type`, `bindings`,
+//! `authorizer`. References are followed within the file. `servers` and `basePath` say where an API was, not where it is
+//! to be: they are ignored, as the service's import does unless told otherwise.
 
 mod at;
 mod extensions;
@@ -59,6 +60,7 @@ struct Context<'r> {
 
 fn read(api_id: &str, root: At<'_>) -> Option<Definition> {
     let dialect = dialect(&root)?;
+    root.only_extensions(ROOT_EXTENSIONS);
     let flavor = flavor(&root)?;
     let context = Context {
         api_id,
@@ -141,6 +143,26 @@ fn flavor(root: &At<'_>) -> Option<Flavor> {
         Flavor::Rest
     })
 }
+
+/// Some are not looked at: they document, or are about accounts of the service.
+const ROOT_EXTENSIONS: &[&str] = &[
+    "x-amazon-apigateway-api-key-source",
+    "x-amazon-apigateway-binary-media-types",
+    "x-amazon-apigateway-cors",
+    "x-amazon-apigateway-documentation",
+    "x-amazon-apigateway-endpoint-access-mode",
+    "x-amazon-apigateway-endpoint-configuration",
+    "x-amazon-apigateway-gateway-responses",
+    "x-amazon-apigateway-importexport-version",
+    "x-amazon-apigateway-minimum-compression-size",
+    "x-amazon-apigateway-policy",
+    "x-amazon-apigateway-request-validator",
+    "x-amazon-apigateway-request-validators",
+    "x-amazon-apigateway-security-policy",
+    "x-amazon-apigateway-tag-value",
+    "x-tidegate-api-type",
+    "x-tidegate-bindings",
+];
 
 #[cfg(test)]
 mod tests;

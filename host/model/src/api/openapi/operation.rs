@@ -118,6 +118,7 @@ fn read<'r>(
     models: &mut Models<'r>,
     context: &Context<'r>,
 ) -> Operation {
+    at.only_extensions(EXTENSIONS);
     let is_default = context.flavor == Flavor::Http && path == "/$default";
     let mut operation = Operation {
         method: method.to_owned(),
@@ -325,3 +326,10 @@ const METHODS: &[(&str, &str)] = &[
 ];
 
 const PATH_KEYS: &[&str] = &["parameters", "summary", "description", "servers", "$ref"];
+
+const EXTENSIONS: &[&str] = &[
+    integration::KEY,
+    VALIDATOR,
+    "x-amazon-apigateway-auth",
+    "x-tidegate-bindings",
+];

@@ -84,6 +84,13 @@ impl Schemes {
     /// takes them; an operation has at most one authorizer.
     pub(super) fn of(&self, operation: &At<'_>, root: &At<'_>) -> Security {
         let mut security = Security::default();
+        if let Some(auth) = operation.get("x-amazon-apigateway-auth") {
+            match auth.text_at("type").as_deref() {
+                Some("NONE") => return security,
+                Some("AWS_IAM") => security.iam = true,
+                _ => auth.problem("`type` is neither NONE nor AWS_IAM"),
+            }
+        }
         let Some(requirements) = operation.get("security").or_else(|| root.get("security")) else {
             return security;
         };
@@ -107,6 +114,11 @@ impl Schemes {
                     }
                 },
             }
+        }
+        if let (true, Some(name)) = (security.iam, &security.authorizer) {
+            operation.problem(format!(
+                "IAM authorization beside authorizer \"{name}\": the service has one of them"
+            ));
         }
         security
     }

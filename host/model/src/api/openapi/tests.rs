@@ -276,6 +276,7 @@ openapi: 3.0.3
 info: {}
 x-amazon-apigateway-gateway-responses: {THROTLED: {}}
 x-amazon-apigateway-api-key-source: COOKIE
+x-tidegate-binding: []
 x-tidegate-bindings:
   - {step: throtle, plugin: token-bucket}
   - {step: throttle}
@@ -293,6 +294,8 @@ paths:
       x-amazon-apigateway-request-validator: al
       x-amazon-apigateway-integration: {type: http_proxi, uri: x}
     put:
+      x-amazon-apigateway-integrations: {type: mock}
+      x-amazon-apigateway-auth: {type: IAM}
       x-amazon-apigateway-integration: {type: http_proxy}
     post:
       x-amazon-apigateway-integration: {type: mock, timeoutInMillis: 10, pasthroughBehavior: never, requestParameters: [], responses: {default: {}}}

@@ -1,11 +1,11 @@
-//! Integrations → the built-ins `http`, `function` and `mock`.
+//! Integrations → the built-ins `http` and `function`; [`mock`] has its own file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{StageContext, bindings};
+use super::{StageContext, bindings, mock};
 use crate::api::{BindingSpec, http, rest};
 use crate::config::Node;
 use crate::deployment::Step;
@@ -32,7 +32,7 @@ impl Refusal {
         }
     }
 
-    fn new(message: String) -> Self {
+    pub(super) fn new(message: String) -> Self {
         Self {
             message,
             hint: None,
@@ -93,7 +93,7 @@ impl IntegrationSource<'_> {
                     node,
                 )?,
             ),
-            ("MOCK", Self::Rest(it)) => ("mock", mock(it)?),
+            ("MOCK", Self::Rest(it)) => ("mock", mock::configuration(it)?),
             (kind, Self::Http(_)) => {
                 return Err(Refusal::new(format!(
                     "an HTTP API has no integrations of type {kind}"
@@ -242,6 +242,13 @@ fn known_host(
     if authority.is_empty() || authority.contains(['{', '}', '@', ' ']) {
         return Err(wrong("has no literal host"));
     }
+    let host = authority.split(':').next().unwrap_or_default();
+    if host != authority && node.upstreams.contains_key(host) {
+        let hint = Some(format!("write {scheme}://{host}{below}"));
+        let message =
+            format!("uri \"{uri}\" has a port, and upstream \"{host}\" has its targets' ports");
+        return Err(Refusal { message, hint });
+    }
     let is_upstream = node.upstreams.contains_key(&authority);
     if !is_upstream && !authority.contains(['.', ':']) && authority != "localhost" {
         let hint = did_you_mean(&authority, node.upstreams.keys().map(String::as_str));
@@ -276,111 +283,6 @@ fn with_variables(text: &str, variables: &BTreeMap<String, String>) -> Result<St
     Ok(replaced)
 }
 
-/// The `mock` plugin's configuration: the request template names the status code, which chooses the response.
-///
-/// Source: Amazon API Gateway, "Set up mock integrations".
-fn mock(integration: &rest::Integration) -> Result<Value, Refusal> {
-    let status = match integration.request_templates.values().next() {
-        None => 200,
-        Some(template) => mock_status(template)?,
-    };
-    let responses = &integration.integration_responses;
-    let matching = responses.values().find(|it| {
-        it.selection_pattern
-            .as_deref()
-            .is_some_and(|it| it == status.to_string())
-    });
-    let default = responses
-        .values()
-        .find(|response| response.selection_pattern.is_none());
-    let Some(response) = matching.or(default) else {
-        return Ok(json!({ "statusCode": status }));
-    };
-    let status: u16 = response.status_code.parse().unwrap_or(status);
-    let mut headers = Map::new();
-    for (name, value) in &response.response_parameters {
-        let name = name.strip_prefix("method.response.header.").unwrap_or(name);
-        let literal = value
-            .strip_prefix('\'')
-            .and_then(|value| value.strip_suffix('\''));
-        let template = match literal {
-            Some(literal) => literal.replace("${", "$${"),
-            None if value.starts_with("context.") || value.starts_with("stageVariables.") => {
-                format!("${{{value}}}")
-            }
-            None => {
-                return Err(Refusal::unsupported(&format!(
-                    "the response parameter {value}"
-                )));
-            }
-        };
-        headers.insert(name.to_owned(), template.into());
-    }
-    let mut configuration = json!({ "statusCode": status });
-    if let Some((media_type, template)) = response.response_templates.iter().next() {
-        if !headers
-            .keys()
-            .any(|name| name.eq_ignore_ascii_case("content-type"))
-        {
-            headers.insert("content-type".to_owned(), media_type.as_str().into());
-        }
-        configuration["body"] = mock_body(template)?.into();
-    }
-    if !headers.is_empty() {
-        configuration["headers"] = Value::Object(headers);
-    }
-    Ok(configuration)
-}
-
-fn mock_status(template: &str) -> Result<u16, Refusal> {
-    let status = serde_json::from_str::<Value>(template)
-        .ok()
-        .and_then(|it| it.get("statusCode")?.as_u64());
-    status
-        .and_then(|status| u16::try_from(status).ok())
-        .ok_or_else(|| {
-            Refusal::new("the mock's request template is not `{\"statusCode\": 200}`".to_owned())
-        })
-}
-
-/// A response template as the plugin's template. References to `$context` and `$stageVariables` are the same in both but
-/// for their braces; what else the service's template language has is not supported yet.
-fn mock_body(template: &str) -> Result<String, Refusal> {
-    let mut body = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('$') {
-        body.push_str(before);
-        let braced = after.starts_with('{');
-        let reference = after.strip_prefix('{').unwrap_or(after);
-        let length = reference
-            .bytes()
-            .take_while(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_'))
-            .count();
-        let name = reference[..length].trim_end_matches('.');
-        if !name.starts_with("context.") && !name.starts_with("stageVariables.") {
-            return Err(Refusal::unsupported(
-                "a mapping template with more than $context and $stageVariables",
-            ));
-        }
-        body.push_str(&format!("${{{name}}}"));
-        rest = &reference[name.len()..];
-        if braced {
-            rest = rest
-                .strip_prefix('}')
-                .ok_or_else(|| Refusal::unsupported("this mapping template"))?;
-        }
-    }
-    body.push_str(rest);
-    let directives = ["#set", "#if", "#foreach", "#else", "#end", "##", "#*"];
-    if directives
-        .iter()
-        .any(|directive| template.contains(directive))
-    {
-        return Err(Refusal::unsupported("a mapping template with directives"));
-    }
-    Ok(body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,29 +309,6 @@ mod tests {
         ];
         for (uri, expected) in cases {
             assert_eq!(function_name(&uri), expected, "{uri}");
-        }
-    }
-
-    #[test]
-    fn a_mock_body_may_refer_to_context_and_stage_variables() {
-        let cases = [
-            ("{\"a\": 1}", Some("{\"a\": 1}")),
-            ("$context.requestId.", Some("${context.requestId}.")),
-            (
-                "${context.identity.sourceIp}x",
-                Some("${context.identity.sourceIp}x"),
-            ),
-            (
-                "$stageVariables.a $stageVariables.b",
-                Some("${stageVariables.a} ${stageVariables.b}"),
-            ),
-            ("$input.body", None),
-            ("$", None),
-            ("#set($x = 1)", None),
-            ("$util.escapeJavaScript('x')", None),
-        ];
-        for (template, expected) in cases {
-            assert_eq!(mock_body(template).ok().as_deref(), expected, "{template}");
         }
     }
 }

@@ -282,6 +282,10 @@ fn what_cannot_be_served_is_refused_by_name() {
             "no upstream \"order\"; did you mean \"orders\"?",
         ),
         (
+            integration("type: http_proxy, uri: 'http://orders:8080/x'"),
+            "uri \"http://orders:8080/x\" has a port, and upstream \"orders\" has its targets' ports; write http://orders/x",
+        ),
+        (
             integration("type: http_proxy, uri: 'http://127.0.0.1:9/x'"),
             "",
         ),
