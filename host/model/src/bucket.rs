@@ -30,7 +30,7 @@ impl Rate {
             return None;
         }
         // Below one token in 500 years the interval saturates; above a billion a second it is one nanosecond.
-        let interval = (1e9 / rate).clamp(1.0, 1.6e19) as u64;
+        let interval = (1e9 / rate).ceil().clamp(1.0, 1.6e19) as u64; // up: never above the rate
         Some(Self { interval, burst })
     }
 
