@@ -1,8 +1,8 @@
 //! Writes one line for each request, by a format of API Gateway's variables.
 
 use tidegate_plugin::{
-    Configuration, ConfigurationError, Given, LogSink, Plugin, Reading, Reads, Setup, escape,
-    log_output, parse_expression,
+    Configuration, ConfigurationError, Given, LogSink, Plugin, Reads, Setup, escape, log_output,
+    parse_expression,
 };
 
 /// The sink: its format.
@@ -120,6 +120,7 @@ tidegate_plugin::export!(AccessLog: log_sink);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_plugin::Reading;
 
     fn configure(format: &str) -> Result<Setup<AccessLog>, String> {
         let text = tidegate_plugin::json::json!({ "format": format }).to_string();

@@ -66,9 +66,10 @@ impl Integration for Http {
 }
 
 impl Http {
-    /// The decision stands, unless it makes a query of its own: of that, absent values leave no trace.
+    /// The decision stands, unless it makes a query of values: these need another encoding than a path's, and absent ones
+    /// leave no trace.
     fn set_up(self) -> Setup<Self> {
-        if !self.query.is_empty() {
+        if !self.query.is_empty() || !uri::stands(&self.uri) {
             return Setup::new(self);
         }
         let standing = StandingForward {
@@ -196,6 +197,14 @@ mod tests {
             "http://orders/a%20b%2Fc?a=x%26y%3Dz&b%20c=x%26y%3Dz"
         );
         assert_eq!(forward.edits, [Edit::SetHeader(("x".into(), "Y".into()))]);
+    }
+
+    #[test]
+    fn a_value_cannot_add_to_the_query_of_the_uri() {
+        let setup = configure(r#"{"uri": "http://orders/?a=${request.querystring.q}"}"#).unwrap();
+        assert!(setup.standing().plan.is_none());
+        let forward = setup.plugin().forward(&look_up);
+        assert_eq!(forward.uri, "http://orders/?a=x%26y%3Dz&q=x%26y%3Dz");
     }
 
     #[test]

@@ -129,6 +129,20 @@ fn value(reading: Reading, place: Place) -> Result<Part, String> {
     }
 }
 
+/// Whether the node can fill the URI in by itself. In a query it cannot: a part that is encoded for a path segment may hold
+/// `&`, `=` and `+`, which mean something there.
+pub fn stands(uri: &Template) -> bool {
+    let mut in_query = false;
+    uri.iter().all(|part| match part {
+        Part::Literal(text) => {
+            in_query |= text.contains('?');
+            true
+        }
+        Part::Value(_) => true,
+        Part::Segment(_) | Part::Segments(_) => !in_query,
+    })
+}
+
 /// What may not stand in a URI as it is (RFC 3986 section 2).
 fn is_no_uri(char: char) -> bool {
     !(char.is_ascii_alphanumeric() || "-._~:/?[]@!$&'()*+,;=%".contains(char))
@@ -200,6 +214,20 @@ mod tests {
         ];
         for (text, parts) in cases {
             assert_eq!(parse(text, &[]), Ok(parts), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_node_fills_in_what_is_before_the_query() {
+        let cases = [
+            ("http://a/{id}?x=y", true),
+            ("http://a/{id}?x=${stageVariables.x}", true),
+            ("http://a/?${request.querystring}", true),
+            ("http://a/?x=${request.querystring.x}", false),
+            ("http://a/?x={id}", false),
+        ];
+        for (text, by_itself) in cases {
+            assert_eq!(stands(&parse(text, &[]).unwrap()), by_itself, "{text}");
         }
     }
 
