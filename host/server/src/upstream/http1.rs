@@ -173,11 +173,11 @@ impl Drop for Http1Pool {
 }
 
 impl Http1 {
-    /// Sends a request at `now`, whose response must begin by `deadline`. With `keep`, what is sent of it is kept for
+    /// Sends the request, taking it from its place, at `now`, whose response must begin by `deadline`. With `keep`, what is sent of it is kept for
     /// [`Http1::sent`]. The number is for [`Http1::responded`].
     pub(super) fn send(
         &self,
-        request: http::Request<Body>,
+        request: &mut Option<http::Request<Body>>,
         now: Instant,
         deadline: Instant,
         keep: bool,
@@ -190,9 +190,10 @@ impl Http1 {
         self.moved.set(Some(now));
         self.sent.begin(keep);
         let mut sender = self.sender.borrow_mut();
-        let sending = sender
-            .as_mut()
-            .map(|sender| sender.try_send_request(request));
+        let sending = match (sender.as_mut(), request.take()) {
+            (Some(sender), Some(request)) => Some(sender.try_send_request(request)),
+            _ => None,
+        };
         (serial, sending)
     }
 

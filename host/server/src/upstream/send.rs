@@ -20,7 +20,7 @@ use super::http1::{Http1, Http1Pool};
 use super::http2::{Http2, Http2Pool};
 use super::pool::NoConnection;
 use super::{Counters, Handle, Lease, LocalTarget, Pool, Target, Upstream, UpstreamError, connect};
-use crate::body::Body;
+use crate::body::{Body, Fault};
 use crate::stream::Stream;
 
 /// How one request is sent.
@@ -63,11 +63,11 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropping it gives the request up, and closes an HTTP/1.1 connection that it was sent on.
-    pub async fn send(
+    pub fn send(
         &self,
         mut request: Request<Body>,
         options: SendOptions,
-    ) -> Result<Response<Body>, UpstreamError> {
+    ) -> impl Future<Output = Result<Response<Body>, UpstreamError>> {
         let upstream = &*self.0;
         let settings = &upstream.group.settings;
         let now = Instant::now();
@@ -87,8 +87,42 @@ impl Handle {
         }
         upstream.budget.borrow_mut().deposit();
 
-        // Held here, and lent to the attempt: what an attempt has not used up is still there for the next one.
-        let mut request = Some(request);
+        let mut sending = Sending {
+            upstream,
+            request: Some(request),
+            fault,
+            now,
+            deadline,
+            options,
+            idempotent,
+            repeatable,
+        };
+        // What it needs is put together before, so that the future holds the request once.
+        async move { sending.run().await }
+    }
+}
+
+/// One request on its way, with all its attempts.
+struct Sending<'a> {
+    upstream: &'a Upstream,
+    /// Lent to each attempt: what one has not used up is still there for the next one.
+    request: Option<Request<Body>>,
+    /// Why the request's body failed, where it has one and it did.
+    fault: Option<Arc<OnceLock<Fault>>>,
+    /// When the request came.
+    now: Instant,
+    deadline: Instant,
+    options: SendOptions,
+    idempotent: bool,
+    /// Whether it could be sent twice.
+    repeatable: bool,
+}
+
+impl Sending<'_> {
+    async fn run(&mut self) -> Result<Response<Body>, UpstreamError> {
+        let upstream = self.upstream;
+        let (now, deadline, options, repeatable) =
+            (self.now, self.deadline, self.options, self.repeatable);
         let mut avoid = None;
         let mut retried = 0;
         let mut renewed = false;
@@ -104,14 +138,14 @@ impl Handle {
                 fresh: renewed,
                 repeatable,
             };
-            let failed = match attempt.run(&mut request).await {
+            let failed = match attempt.run(&mut self.request).await {
                 Ok(response) => {
                     target.shared.succeeded();
                     return Ok(response);
                 }
                 Err(failed) => failed,
             };
-            if let Some(&fault) = fault.as_ref().and_then(|fault| fault.get()) {
+            if let Some(&fault) = self.fault.as_ref().and_then(|fault| fault.get()) {
                 return Err(UpstreamError::HttpRequestError { fault });
             }
             let disposition = failed.error.disposition();
@@ -119,12 +153,12 @@ impl Handle {
                 progress: failed.progress,
                 reused: failed.reused,
                 retryable: disposition.retryable && Instant::now() < deadline,
-                replayable: request.is_some(),
-                idempotent,
+                replayable: self.request.is_some(),
+                idempotent: self.idempotent,
                 retried,
                 renewed,
             };
-            let verdict = retry::decide(failure, settings.retries);
+            let verdict = retry::decide(failure, upstream.group.settings.retries);
             if disposition.blames_target && verdict != Verdict::Renew {
                 Counters::count(&target.counters.failures);
                 upstream.group.failed(&target.shared);
@@ -209,20 +243,18 @@ impl Attempt<'_> {
             Some(connection) => (connection, true),
             None => self.open_http1(pool).await?,
         };
-        let mut taken = request.take().expect("an attempt is made with a request");
-        *taken.version_mut() = Version::HTTP_11;
-        if self.options.host == Host::Target || !taken.headers().contains_key(HOST) {
-            taken
-                .headers_mut()
+        let next = request.as_mut().expect("an attempt is made with a request");
+        *next.version_mut() = Version::HTTP_11;
+        if self.options.host == Host::Target || !next.headers().contains_key(HOST) {
+            next.headers_mut()
                 .insert(HOST, self.target.shared.host.clone());
         }
-        if taken.headers().contains_key(TE) {
+        if next.headers().contains_key(TE) {
             // "MUST also send a TE connection option" (RFC 9110 section 10.1.4); HTTP/2 has no Connection field.
-            taken
-                .headers_mut()
+            next.headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        let (serial, sending) = connection.send(taken, self.now, self.deadline, self.repeatable);
+        let (serial, sending) = connection.send(request, self.now, self.deadline, self.repeatable);
         let Some(sending) = sending else {
             // Closed between being taken and now, which nothing does.
             let error = UpstreamError::ConnectionTerminated {
