@@ -145,8 +145,9 @@ async fn bodies_stream_through_piece_by_piece_in_both_directions() {
             );
         }
         drop(pieces);
-        let end = response.body_mut().frame().await;
-        assert!(end.is_none(), "{end:?}");
+        // HTTP/2 may end a body by a frame without data.
+        let rest = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(rest.is_empty(), "{rest:?}");
     }
 }
 

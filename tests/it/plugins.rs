@@ -146,7 +146,7 @@ async fn a_slow_configure_does_not_stall_the_node() {
         .api(&api(binding))
         .plugin("slow-configure", &fixture("slow-configure"))
         .check();
-    refused.assert_refused(&["slow-configure", "deadline"]);
+    refused.assert_refused(&["slow-configure", "longer than 200ms"]);
     assert!(began.elapsed() < Duration::from_secs(15));
 }
 
@@ -159,7 +159,7 @@ async fn a_slow_configure_at_a_reload_leaves_the_old_deployment_serving() {
         .await;
     let load = Load::start(&node, "/test/guarded", 4);
     std::fs::copy(fixture("slow-configure"), node.path("switched.wasm")).unwrap();
-    node.until_logged(&["switched", "deadline"]).await;
+    node.until_logged(&["switched", "longer than"]).await;
     load.more(50).await;
     load.stop().await.assert_only(200);
 }
@@ -187,7 +187,7 @@ async fn a_file_that_is_no_component_is_refused_by_name() {
     let setup = || {
         TestNode::with("[plugin.broken]\ncomponent = 'broken.wasm'").api(&api(authorizer("broken")))
     };
-    setup().check().assert_refused(&["broken.wasm"]);
+    setup().check().assert_refused(&["plugin \"broken\""]);
     for bytes in [
         &b""[..],
         b"hello",
@@ -197,18 +197,18 @@ async fn a_file_that_is_no_component_is_refused_by_name() {
         setup()
             .file("broken.wasm", bytes)
             .check()
-            .assert_refused(&["broken.wasm"]);
+            .assert_refused(&["plugin \"broken\""]);
         setup()
             .file("broken.wasm", bytes)
             .refused()
-            .assert_refused(&["broken.wasm"]);
+            .assert_refused(&["plugin \"broken\""]);
     }
     let whole = std::fs::read(fixture("allow")).unwrap();
     let half = &whole[..whole.len() / 2];
     setup()
         .file("broken.wasm", half)
         .check()
-        .assert_refused(&["broken.wasm"]);
+        .assert_refused(&["plugin \"broken\""]);
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn a_component_that_became_unreadable_leaves_the_old_one_serving() {
         .await;
     let load = Load::start(&node, "/test/a", 4);
     fs::write(node.path("stamp.wasm"), b"\0asm but nothing else").unwrap();
-    node.until_logged(&["stamp.wasm"]).await;
+    node.until_logged(&["plugin \"stamp\""]).await;
     load.more(20).await;
     assert_eq!(node.get("/test/a").await.header("x-stamp"), "one");
     load.stop().await.assert_only(200);

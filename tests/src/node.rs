@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use crate::client::{Connection, Reply};
 use crate::metrics::Metrics;
 use crate::setup::{NODE_FILE, Setup, binary};
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, until, until_within};
 
 /// A running node; killed when dropped.
 pub struct TestNode {
@@ -57,7 +58,7 @@ impl TestNode {
             child.stderr.take().expect("piped"),
             Arc::clone(&log),
         ));
-        let ready = until("the node is ready", async || {
+        let ready = until_within(START, "the node is ready", async || {
             let ended = child.try_wait().expect("our child");
             let ready = lines(&log).iter().find_map(|line| ready_line(line));
             assert!(
@@ -314,3 +315,6 @@ fn ready_line(line: &str) -> Option<(Vec<SocketAddr>, SocketAddr)> {
         message["ready"]["admin"].as_str()?.parse().ok()?,
     ))
 }
+
+/// A cold start compiles every component; a busy machine takes its time for a large one.
+const START: Duration = Duration::from_secs(120);
