@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::HOST;
+use http::header::{HOST, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -187,7 +187,12 @@ async fn forward(
             .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
     });
     let mut headers = local.request_headers(exchange);
+    let trailers = headers.get(TE).is_some_and(wants_trailers);
     remove_hop_by_hop(&mut headers);
+    if trailers {
+        // Ours to say on this connection, since trailers are passed on (RFC 9110 section 10.1.4).
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
     worker
         .peer(exchange.viewer)
         .append_to(&mut headers, host.as_ref());
@@ -237,6 +242,12 @@ async fn invoke(
             body.map_err(|error| -> BoxError { error.into() }),
         )),
     }))
+}
+
+fn wants_trailers(te: &HeaderValue) -> bool {
+    te.as_bytes()
+        .split(|byte| *byte == b',')
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 type FunctionRequestBody = UnsyncBoxBody<bytes::Bytes, tidegate_sandbox::function::BodyFailure>;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{Method, Request};
+use http::header::HOST;
+use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use tidegate_model::deployment::{Flavor, Located, Params, Selection};
 
@@ -26,6 +27,10 @@ pub fn arrive(
     // A tunnel is nobody's API (RFC 9110 section 9.3.6), and an asterisk names no resource.
     if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
         return Err(GatewayError::BadRequest("the target is not a path"));
+    }
+    // "MUST respond with a 400" to a request that lacks Host or has several (RFC 9112 section 3.2).
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return Err(GatewayError::BadRequest("not one Host"));
     }
     let (stage, path_offset) = match local
         .deployed
