@@ -105,6 +105,11 @@ impl Plugin {
         self.inspection.imports_interface("response-body")
     }
 
+    /// Whether its calls can wait, and are made in the form that gives way to others.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// The names of what it imports, with versions.
     pub fn imports(&self) -> impl Iterator<Item = &str> {
         self.inspection.imports.iter().map(String::as_str)

@@ -124,7 +124,7 @@ impl Pool {
         R: Lift + Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        if !self.binding.plugin().waits && !self.slow.get() {
+        if !self.binding.plugin().waits() && !self.slow.get() {
             let mut lease = self.take().await?;
             match lease.instance().call_now(exchange.cloned(), given) {
                 Ok(decision) => {

@@ -64,11 +64,14 @@ pub(crate) fn add_calm<T: WasiView + 'static>(linker: &mut Linker<T>) -> wasmtim
     Ok(())
 }
 
-/// Whether a function of this WASI interface can wait for something other than its own output.
+/// Whether a function of this WASI interface leads to waiting for something other than the instance's own output.
+///
+/// `wasi:io/poll` alone does not: every Rust component imports `pollable.block` for its standard output, which is always
+/// ready. What counts is whether it can get hold of a pollable that is not.
 pub(crate) fn waits(interface: &str, function: &str) -> bool {
     let interface = interface.split('@').next().unwrap_or(interface);
     match interface {
-        "wasi:io/poll" => matches!(function, "poll" | "[method]pollable.block"),
+        "wasi:clocks/monotonic-clock" => function.starts_with("subscribe"),
         "wasi:filesystem/types" => true,
         _ => interface.starts_with("wasi:sockets/") || interface.starts_with("wasi:http/"),
     }
@@ -321,3 +324,38 @@ impl AsyncWrite for LineWriter {
 
 /// A longer line is cut.
 const LINE_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_waited_for_makes_a_plugin_wait() {
+        let cases = [
+            ("wasi:io/poll@0.2.6", "[method]pollable.block", false),
+            (
+                "wasi:io/streams@0.2.6",
+                "[method]output-stream.blocking-flush",
+                false,
+            ),
+            ("wasi:clocks/monotonic-clock@0.2.6", "now", false),
+            (
+                "wasi:clocks/monotonic-clock@0.2.6",
+                "subscribe-duration",
+                true,
+            ),
+            (
+                "wasi:sockets/tcp@0.2.6",
+                "[method]tcp-socket.start-connect",
+                true,
+            ),
+        ];
+        for (interface, function, expected) in cases {
+            assert_eq!(
+                waits(interface, function),
+                expected,
+                "{interface} {function}"
+            );
+        }
+    }
+}

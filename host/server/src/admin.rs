@@ -76,6 +76,7 @@ impl Admin {
                 "name": binding.name(),
                 "step": binding.step.name(),
                 "component": binding.plugin().hash,
+                "waits": binding.plugin().waits(),
                 "instances": binding.account.instances(),
             })
         });
