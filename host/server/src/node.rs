@@ -13,7 +13,7 @@ use tidegate_model::balance::{Balance, HealthThresholds};
 use tidegate_model::config::{self, Node};
 use tidegate_model::headers::Via;
 use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -108,6 +108,9 @@ impl Starting<'_> {
         let sandbox = Arc::new(Runtime::new(settings)?);
         let deployer = Deployer::new(sandbox, services.clone(), metrics.clone());
         apply_state(&node, &services, &store)?;
+        // Watched before they are read, so that no edit falls between.
+        let mut files = Files::new().context("watching files")?;
+        files.watch(path, &node);
         let first = match deployer.deploy(path, &node, None).await {
             Ok(deployed) => Arc::new(deployed),
             Err(problems) => bail!("{problems}"),
@@ -167,6 +170,8 @@ impl Starting<'_> {
             deployed,
             snapshots,
         };
+        // Who reads the ready line may send a signal at once.
+        let signals = Signals::listen()?;
         let took_ms = began.elapsed().as_millis();
         tracing::info!(%admin, workers, took_ms, "ready");
         ready(&Ready {
@@ -175,7 +180,7 @@ impl Starting<'_> {
             took_ms,
         });
 
-        control.run().await?;
+        control.run(files, signals).await?;
         tracing::info!(within_ms = drain_within.as_millis(), "draining");
         trigger.pull(drain_within);
         let outcomes = tokio::task::spawn_blocking(move || join(threads))
@@ -190,19 +195,31 @@ impl Starting<'_> {
     }
 }
 
+/// What a node is told by the system.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            hang_up: signal(SignalKind::hangup()).context("SIGHUP")?,
+        })
+    }
+}
+
 impl Control {
     /// Reloads on SIGHUP and when a file changes; returns on SIGTERM or SIGINT.
-    async fn run(mut self) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
-        let mut files = Files::new().context("watching files")?;
-        files.watch(&self.path, &self.node);
+    async fn run(mut self, mut files: Files, mut signals: Signals) -> Result<()> {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => self.reload().await,
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.hang_up.recv() => self.reload().await,
                 // Losing a change is losing it to a reload that reads the files anyway, or to the end.
                 () = files.changed() => self.reload().await,
             }
@@ -361,7 +378,9 @@ impl WorkerStart {
                 }
             });
         }
-        Ok(drain.run(self.drain).await)
+        let outcome = drain.run(self.drain).await;
+        worker.finish().await;
+        Ok(outcome)
     }
 }
 

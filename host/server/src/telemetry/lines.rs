@@ -8,11 +8,12 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// Hands lines to the writing thread.
 pub struct Lines {
-    sender: SyncSender<Batch>,
+    sender: Option<SyncSender<Batch>>,
+    thread: Option<JoinHandle<()>>,
     /// Lines that were lost.
     pub lost: Arc<AtomicU64>,
 }
@@ -32,24 +33,39 @@ impl Lines {
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = lost.clone();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("log-lines".into())
             .spawn(move || write_all(&receiver, &counted))?;
-        Ok(Self { sender, lost })
+        Ok(Self {
+            sender: Some(sender),
+            thread: Some(thread),
+            lost,
+        })
     }
 
     /// Hands over lines for `stdout` or `file:PATH`. Never waits.
     pub fn write(&self, destination: &str, lines: Vec<String>) {
         let count = lines.len() as u64;
-        if self
+        let batch = Batch {
+            destination: destination.to_owned(),
+            lines,
+        };
+        let taken = self
             .sender
-            .try_send(Batch {
-                destination: destination.to_owned(),
-                lines,
-            })
-            .is_err()
-        {
+            .as_ref()
+            .is_some_and(|sender| sender.try_send(batch).is_ok());
+        if !taken {
             self.lost.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Lines {
+    /// Waits until the last line is written.
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join(); // a panic there has been printed
         }
     }
 }

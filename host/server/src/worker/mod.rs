@@ -3,6 +3,8 @@
 //! Nothing here is shared between threads. A new snapshot reaches a worker through [`Worker::adopt`]; requests under way
 //! keep the view that they began with.
 
+mod sinks;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,7 +19,8 @@ use tidegate_model::deployment::{BindingId, Route, Stage};
 use tidegate_model::headers::{Peer, Via};
 use tidegate_sandbox::standing::{Rule, StandingPlan, Template};
 use tidegate_sandbox::{Decision, FunctionPool, Pool, Reading, wit};
-use tokio::sync::mpsc;
+
+pub use sinks::{SinkTasks, Sinks};
 
 use crate::body::Body;
 use crate::deploy::Deployed;
@@ -44,6 +47,7 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Which of the metrics' shards is this thread's.
     shard: usize,
+    sinks: SinkTasks,
     local: RefCell<Rc<Local>>,
     peers: RefCell<HashMap<(IpAddr, bool, u16), Rc<Peer>>>,
 }
@@ -127,38 +131,6 @@ impl MetricsHandle {
     }
 }
 
-/// The log sinks of a stage.
-#[derive(Default)]
-pub struct Sinks(Vec<Sink>);
-
-struct Sink {
-    reads: Arc<tidegate_sandbox::Binding>,
-    records: mpsc::Sender<Vec<Option<String>>>,
-    lost: Arc<std::sync::atomic::AtomicU64>,
-}
-
-impl Sinks {
-    /// Whether nobody wants records.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Hands a record to each sink. One that does not keep up loses it, and the loss is counted.
-    pub fn write(&self, exchange: &Exchange) {
-        for sink in &self.0 {
-            let values = sink
-                .reads
-                .setup
-                .reads
-                .iter()
-                .map(|reading| reading.of(exchange).map(Into::into));
-            if sink.records.try_send(values.collect()).is_err() {
-                sink.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-    }
-}
-
 impl Worker {
     /// A worker that serves `deployed`.
     pub fn new(
@@ -167,8 +139,10 @@ impl Worker {
         shard: usize,
         deployed: Arc<Deployed>,
     ) -> Self {
-        let local = Rc::new(Local::new(deployed, &upstreams, shard, None));
+        let sinks = SinkTasks::default();
+        let local = Rc::new(Local::new(deployed, &upstreams, &sinks, shard, None));
         Self {
+            sinks,
             settings,
             upstreams,
             shard,
@@ -188,10 +162,16 @@ impl Worker {
         let next = Rc::new(Local::new(
             deployed,
             &self.upstreams,
+            &self.sinks,
             self.shard,
             Some(&before),
         ));
         *self.local.borrow_mut() = next;
+    }
+
+    /// Writes the log records that wait; the worker has served its last request.
+    pub async fn finish(&self) {
+        self.sinks.finish().await;
     }
 
     /// What upstreams are told of a viewer.
@@ -229,6 +209,7 @@ impl Local {
     fn new(
         deployed: Arc<Deployed>,
         upstreams: &Upstreams,
+        sinks: &SinkTasks,
         shard: usize,
         before: Option<&Self>,
     ) -> Self {
@@ -262,7 +243,7 @@ impl Local {
             .iter()
             .zip(&deployed.metrics.stages)
         {
-            let view = local.stage_local(stage, metrics, shard);
+            let view = local.stage_local(sinks, stage, metrics, shard);
             local.stages.insert(Arc::as_ptr(stage), Rc::new(view));
         }
         local
@@ -308,11 +289,14 @@ impl Local {
 
     fn stage_local(
         &self,
+        sinks: &SinkTasks,
         stage: &Stage,
         metrics: &crate::telemetry::metrics::StageMetrics,
         shard: usize,
     ) -> StageLocal {
-        let sinks: Vec<_> = stage.log_sinks.iter().map(|&id| self.sink(id)).collect();
+        let lost = &self.deployed.metrics.records_lost;
+        let start = |id: &BindingId| sinks.start(self.pools[id.0 as usize].clone(), lost.clone());
+        let sinks = stage.log_sinks.iter().map(start).collect();
         let sinks_read = stage.log_sinks.iter().any(|&id| {
             self.pool(id)
                 .binding()
@@ -345,29 +329,6 @@ impl Local {
                 Decision::Call | Decision::Plan(_) => true,
             }
         })
-    }
-
-    /// Starts the task that hands records to a sink, in batches. It ends when nobody can send it any.
-    fn sink(&self, id: BindingId) -> Sink {
-        let pool = self.pools[id.0 as usize].clone();
-        let (records, mut queue) = mpsc::channel(RECORDS_MAX);
-        let lost = self.deployed.metrics.records_lost.clone();
-        let sink = Sink {
-            reads: pool.binding().clone(),
-            records,
-            lost: lost.clone(),
-        };
-        tokio::task::spawn_local(async move {
-            let mut batch = Vec::with_capacity(BATCH);
-            while queue.recv_many(&mut batch, BATCH).await > 0 {
-                if let Err(fault) = pool.write_records(&batch).await {
-                    lost.fetch_add(batch.len() as u64, std::sync::atomic::Ordering::Relaxed);
-                    tracing::warn!(binding = pool.binding().name(), kind = fault.kind(), %fault, "log records lost");
-                }
-                batch.clear();
-            }
-        });
-        sink
     }
 }
 
@@ -489,7 +450,3 @@ fn fixed_destination(
 
 /// Viewers whose forwarding fields are kept ready.
 const PEERS_MAX: usize = 1024;
-/// Records that wait for a sink; beyond, they are lost.
-const RECORDS_MAX: usize = 16_384;
-/// Records of one call; the contract's bound.
-const BATCH: usize = 256;
