@@ -26,7 +26,6 @@ use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::services::client::Client;
 use crate::services::keys::Keys;
-use crate::store::Tables;
 use crate::store::embedded::Embedded;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;

@@ -68,7 +68,7 @@ pub struct RequestId([u8; 36]);
 
 impl RequestId {
     /// A new one. Identifiers are unique, not secret.
-    pub fn new() -> Self {
+    pub fn random() -> Self {
         let random = (u128::from(next_random()) << 64) | u128::from(next_random());
         let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let mut text = [b'-'; 36];
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn request_ids_are_version_4_uuids_and_differ() {
-        let (one, other) = (RequestId::new(), RequestId::new());
+        let (one, other) = (RequestId::random(), RequestId::random());
         assert_ne!(one, other);
         let text = one.as_str();
         assert_eq!(text.len(), 36);

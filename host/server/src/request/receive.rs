@@ -65,7 +65,7 @@ pub fn arrive(
             tls: connection.tls,
             port: connection.local.port(),
         },
-        id: RequestId::new(),
+        id: RequestId::random(),
         began: Instant::now(),
         began_at: SystemTime::now(),
         account: Account::default(),

@@ -47,7 +47,7 @@ impl Record {
     /// Ends the record of a request that no stage took.
     pub fn refuse(self, error: &GatewayError) -> Response<Body> {
         let mut response = reply::from_error(error);
-        let id = RequestId::new();
+        let id = RequestId::random();
         tracing::debug!(
             request_id = id.as_str(),
             status = response.status().as_u16(),
@@ -147,7 +147,7 @@ struct Finishing {
 impl Finishing {
     fn write(mut self, bytes: u64) {
         own(&mut self.exchange).account.response_bytes = Some(bytes);
-        self.sinks.write(&*self.exchange);
+        self.sinks.write(&self.exchange);
     }
 }
 

@@ -201,7 +201,7 @@ impl Service for Worker {
 
     fn refused(&self, _connection: &Connection, status: http::StatusCode) -> Option<String> {
         self.local.borrow().unrouted.count(status);
-        Some(request::RequestId::new().as_str().to_owned())
+        Some(request::RequestId::random().as_str().to_owned())
     }
 }
 
