@@ -1,8 +1,8 @@
 //! Admits callers that show a JSON Web Token of an identity provider, as the JWT authorizer of API Gateway's HTTP APIs
 //! does.
 //!
-//! The way of a request: [`token`] takes the token apart, [`keys`] chooses the key, the node verifies the signature, and
-//! [`claims`] judges what the token says.
+//! The way of a request: `token` takes the token apart, `keys` chooses the key, the node verifies the signature, and
+//! `claims` judges what the token says.
 
 mod claims;
 mod keys;

@@ -33,7 +33,7 @@ impl KeySets {
     }
 
     /// The document at `uri`: the kept one while it is fresh, the last good one while a fetch fails. `refresh` fetches it
-    /// anew, but not within [`REFRESH_PAUSE`] of the last time.
+    /// anew, but not within 30 seconds of the last time.
     pub async fn get(&self, uri: String, refresh: bool) -> Result<String, String> {
         let document = {
             let mut documents = self.documents.lock().await;
