@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, fixture};
+use tidegate_tests::{Api, Load, Operation, TestNode, fixture, until};
 
 /// A node with a harmless route and one behind `plugin`, an authorizer with this binding.
 async fn node_with(plugin: &str, binding: Value) -> TestNode {
@@ -104,6 +104,33 @@ async fn a_plugin_that_crashed_comes_back() {
             .assert_error(500, "Internal server error");
     }
     node.get("/test/guarded").await.assert_status(200);
+}
+
+#[tokio::test]
+async fn a_plugin_that_always_fails_is_left_alone_for_a_while_and_a_good_version_serves_at_once() {
+    let node = node_with("trap", authorizer("trap")).await;
+    let load = Load::start(&node, "/test/hello", 4);
+    let mut asked = 0;
+    until("calls are spared", async || {
+        for _ in 0..50 {
+            node.get("/test/guarded")
+                .await
+                .assert_error(500, "Internal server error");
+        }
+        asked += 50;
+        let calls = node.metrics().await;
+        (calls.sum("tidegate_plugin_calls_total", &[("step", "authorizer")]) < f64::from(asked))
+            .then_some(())
+    })
+    .await;
+    node.until_logged(&["failed too often", "trapped"]).await;
+
+    std::fs::copy(fixture("allow"), node.path("trap.wasm")).unwrap();
+    until("the good version serves", async || {
+        (node.get("/test/guarded").await.status == 200).then_some(())
+    })
+    .await;
+    load.stop().await.assert_only(200);
 }
 
 #[tokio::test]

@@ -26,6 +26,9 @@ pub enum Fault {
     /// No instance could be made.
     #[error("could not be started: {0}")]
     Start(String),
+    /// It failed again and again, and is not called until a pause is over. Holds what was wrong the last time.
+    #[error("is not called for a while, since it failed too often; the last time it {0}")]
+    CircuitOpen(String),
 }
 
 impl Fault {
@@ -39,6 +42,7 @@ impl Fault {
             Self::Unusable(_) => "unusable",
             Self::Busy => "busy",
             Self::Start(_) => "start",
+            Self::CircuitOpen(_) => "circuit-open",
         }
     }
 }

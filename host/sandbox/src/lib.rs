@@ -14,6 +14,7 @@ pub mod artifact;
 pub mod binding;
 pub mod bindings;
 pub mod capabilities;
+mod circuit;
 pub mod component;
 pub mod engine;
 pub mod exchange;

@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
 use crate::binding::Binding;
+use crate::circuit::Circuit;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::instance::{Instance, Stop};
@@ -23,15 +24,7 @@ pub struct Pool {
     in_use: Cell<usize>,
     /// A synchronous call held the thread too long once: from then on calls give way.
     slow: Cell<bool>,
-    restart: RefCell<Restart>,
-}
-
-/// Keeps a plugin that cannot start from being started for every request.
-#[derive(Default)]
-struct Restart {
-    after: Option<Instant>,
-    pause: Duration,
-    reason: String,
+    circuit: Circuit,
 }
 
 type Given<'a> = &'a [Option<&'a str>];
@@ -44,7 +37,7 @@ impl Pool {
             idle: RefCell::default(),
             in_use: Cell::new(0),
             slow: Cell::new(false),
-            restart: RefCell::default(),
+            circuit: Circuit::default(),
         }
     }
 
@@ -108,12 +101,15 @@ impl Pool {
             .await
     }
 
+    /// Makes a call where the circuit lets it through, and keeps account of it.
     async fn timed<R>(&self, call: impl Future<Output = Result<R, Fault>>) -> Result<R, Fault> {
         let began = Instant::now();
+        let admitted = self.circuit.admit(began)?;
         let answer = call.await;
         self.binding
             .account
             .called(began.elapsed(), answer.is_err());
+        admitted.settle(&answer, Instant::now);
         answer
     }
 
@@ -168,30 +164,9 @@ impl Pool {
     }
 
     async fn start(&self) -> Result<Instance, Fault> {
-        if let Restart {
-            after: Some(after),
-            reason,
-            ..
-        } = &*self.restart.borrow()
-            && Instant::now() < *after
-        {
-            return Err(Fault::Start(reason.clone()));
-        }
-        let started = Instance::start(&self.binding).await;
-        let mut restart = self.restart.borrow_mut();
-        match started {
-            Ok((instance, _setup)) => {
-                *restart = Restart::default();
-                self.binding.account.instance_started();
-                Ok(instance)
-            }
-            Err(fault) => {
-                restart.pause = (restart.pause * 2).clamp(RESTART_PAUSE_MIN, RESTART_PAUSE_MAX);
-                restart.after = Some(Instant::now() + restart.pause);
-                restart.reason = fault.to_string();
-                Err(fault)
-            }
-        }
+        let (instance, _setup) = Instance::start(&self.binding).await?;
+        self.binding.account.instance_started();
+        Ok(instance)
     }
 }
 
@@ -243,6 +218,3 @@ impl Drop for Lease<'_> {
 
 /// A guest that leaks a little for each call gets a new instance before that matters.
 const CALLS_MAX: u32 = 100_000;
-/// A plugin that fails to start is tried again after this, then after twice as long, and so on.
-const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
-const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
