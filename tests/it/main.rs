@@ -10,4 +10,5 @@ mod limits;
 mod operations;
 mod plugins;
 mod reload;
+mod swap;
 mod upstreams;

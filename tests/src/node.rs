@@ -166,19 +166,26 @@ impl TestNode {
         stream
     }
 
+    /// The admin server's address.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Asks the admin server.
     pub async fn admin(&self, path: &str) -> Reply {
-        let mut connection = Connection::http1(self.admin)
-            .await
-            .expect("the node accepts");
         let request = Request::builder()
             .uri(path)
             .header("host", self.admin.to_string())
             .body(Bytes::new());
-        connection
-            .ask(request.expect("a request"))
+        self.ask_admin(request.expect("a request")).await
+    }
+
+    /// Sends a request to the admin server.
+    pub async fn ask_admin(&self, request: Request<Bytes>) -> Reply {
+        let mut connection = Connection::http1(self.admin)
             .await
-            .expect("a response")
+            .expect("the node accepts");
+        connection.ask(request).await.expect("a response")
     }
 
     /// Reads `/metrics`.

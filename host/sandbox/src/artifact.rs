@@ -84,8 +84,8 @@ impl Artifacts {
     }
 }
 
-/// SHA-256 in hex.
-pub(crate) fn content_hash(bytes: &[u8]) -> String {
+/// SHA-256 in hex: what a component is known by.
+pub fn content_hash(bytes: &[u8]) -> String {
     digest::digest(&digest::SHA256, bytes)
         .as_ref()
         .iter()

@@ -21,6 +21,7 @@ use tidegate_sandbox::{
 
 use crate::builtin;
 use crate::telemetry::metrics::{DeployedMetrics, Metrics};
+use crate::versions::Components;
 
 /// What a node serves from: immutable, shared by all workers.
 pub struct Deployed {
@@ -60,7 +61,7 @@ impl Deployer {
     }
 
     /// Compiles, loads and configures all that `node` names. What did not change since `before` is taken over, with its
-    /// instances.
+    /// instances. `components` are the files of plugin versions that stand in for what `node` says of them.
     ///
     /// # Errors
     ///
@@ -69,12 +70,15 @@ impl Deployer {
         &self,
         path: &Path,
         node: &Node,
+        components: &Components,
         before: Option<&Deployed>,
     ) -> Result<Deployed, Problems> {
         let place = Place::file(path);
         let snapshot = model::load(node, &builtin::names())?;
         let mut problems = Problems::default();
-        let plugins = self.plugins(node, &snapshot, &mut problems).await;
+        let plugins = self
+            .plugins(node, components, &snapshot, &mut problems)
+            .await;
         let functions = self.functions(node, before, &mut problems).await;
 
         let mut bindings = Vec::with_capacity(snapshot.bindings.len());
@@ -100,7 +104,7 @@ impl Deployer {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let metrics = self.metrics.deployed(&snapshot, &bindings, &functions);
+        let metrics = self.metrics.deployed(&snapshot);
         let revision = before.map_or(1, |before| before.revision + 1);
         Ok(Deployed {
             revision,
@@ -116,6 +120,7 @@ impl Deployer {
     async fn plugins(
         &self,
         node: &Node,
+        components: &Components,
         snapshot: &Snapshot,
         problems: &mut Problems,
     ) -> BTreeMap<String, Arc<Plugin>> {
@@ -128,14 +133,16 @@ impl Deployer {
         for name in used {
             let runtime = self.runtime.clone();
             let own = node.plugins.get(name);
+            let version = components.get(name).cloned();
             let source = own.map(|plugin| plugin.component.clone());
             let builtin = builtin::component(name);
-            let load = tokio::task::spawn_blocking(move || match (source, builtin) {
-                (Some(file), _) => {
+            let load = tokio::task::spawn_blocking(move || match (version, source, builtin) {
+                (Some(file), _, _) => load_version(&runtime, &file),
+                (None, Some(file), _) => {
                     read_component(&file).and_then(|bytes| load_plugin(&runtime, &bytes))
                 }
-                (None, Some(bytes)) => load_plugin(&runtime, bytes),
-                (None, None) => Err("there is no such plugin".to_owned()),
+                (None, None, Some(bytes)) => load_plugin(&runtime, bytes),
+                (None, None, None) => Err("there is no such plugin".to_owned()),
             });
             let place = own.map(|plugin| plugin.place.clone());
             loads.push((name.clone(), place, load));
@@ -268,6 +275,18 @@ fn load_plugin(runtime: &Runtime, bytes: &[u8]) -> Result<Arc<Plugin>, String> {
     runtime.plugin(bytes).map_err(|error| error.to_string())
 }
 
+/// Loads a version that the node keeps: only what was handed to it, whose hash is the file's name.
+fn load_version(runtime: &Runtime, file: &Path) -> Result<Arc<Plugin>, String> {
+    let plugin = read_component(file).and_then(|bytes| load_plugin(runtime, &bytes))?;
+    if file.file_stem().is_none_or(|hash| *hash != *plugin.hash) {
+        return Err(format!(
+            "{} is not what was swapped in: its content has another hash than its name",
+            file.display()
+        ));
+    }
+    Ok(plugin)
+}
+
 fn read_component(file: &Path) -> Result<Vec<u8>, String> {
     let size = std::fs::metadata(file)
         .map_err(|error| format!("{} cannot be read: {error}", file.display()))?
@@ -366,4 +385,4 @@ const BINDING_INSTANCES_MAX: usize = 128;
 /// Invocations of one function at once, on each worker.
 const FUNCTION_INSTANCES_MAX: usize = 256;
 /// The largest component of the toolchains we know is 18 MiB (CPython inside).
-const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+pub const COMPONENT_BYTES_MAX: u64 = 256 << 20;

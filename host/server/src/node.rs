@@ -1,24 +1,24 @@
 //! A running node: puts its parts together, serves until it is told to end, and takes new snapshots meanwhile.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use tidegate_model::balance::{Balance, HealthThresholds};
 use tidegate_model::config::{self, Node};
 use tidegate_model::headers::Via;
 use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::Admin;
-use crate::deploy::{Deployed, Deployer};
+use crate::control::{self, Control, Signals};
+use crate::deploy::Deployer;
 use crate::drain::{self, Drain, Outcome};
 use crate::listen::tls::{Identity, Tls};
 use crate::listen::{self, accept};
@@ -26,10 +26,12 @@ use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::services::client::Client;
 use crate::services::keys::Keys;
+use crate::serving::Serving;
 use crate::store::embedded::Embedded;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Directory, Upstreams};
+use crate::versions::Versions;
 use crate::worker::{self, Worker};
 
 /// Where a node can be reached, once it is ready.
@@ -67,19 +69,6 @@ struct Starting<'a> {
     began: Instant,
 }
 
-/// What reloads need.
-struct Control {
-    path: PathBuf,
-    node: Node,
-    deployer: Deployer,
-    services: Arc<NodeServices>,
-    store: Arc<Embedded>,
-    directory: Arc<Directory>,
-    identities: Vec<(config::ListenerTls, Arc<Tls>)>,
-    deployed: Arc<ArcSwapOption<Deployed>>,
-    snapshots: watch::Sender<Arc<Deployed>>,
-}
-
 impl Starting<'_> {
     async fn run(self, ready: impl FnOnce(&Ready)) -> Result<()> {
         let Self { path, node, began } = self;
@@ -110,12 +99,19 @@ impl Starting<'_> {
         // Watched before they are read, so that no edit falls between.
         let mut files = Files::new().context("watching files")?;
         files.watch(path, &node);
-        let first = match deployer.deploy(path, &node, None).await {
+        let versions = Versions::open(&node.data.join("plugins"))?;
+        let first = match deployer
+            .deploy(path, &node, &versions.components(), None)
+            .await
+        {
             Ok(deployed) => Arc::new(deployed),
             Err(problems) => bail!("{problems}"),
         };
+        let first = Arc::new(Serving::only(first));
+        metrics.serve(&first);
         let (snapshots, served) = watch::channel(first.clone());
-        let deployed = Arc::new(ArcSwapOption::new(Some(first)));
+        let serving = Arc::new(ArcSwap::new(first));
+        let (commands, commanded) = control::channel();
 
         let (trigger, drain) = drain::channel();
         let mut identities = Vec::new();
@@ -150,8 +146,9 @@ impl Starting<'_> {
         let service = Admin {
             name: names.0,
             region: names.1,
-            metrics,
-            deployed: deployed.clone(),
+            metrics: metrics.clone(),
+            serving: serving.clone(),
+            commands,
             drain: drain.clone(),
         };
         tokio::task::spawn_local(serve_admin(admin_socket, service, node.timeouts.clone()));
@@ -166,8 +163,11 @@ impl Starting<'_> {
             store,
             directory,
             identities,
-            deployed,
+            metrics,
+            versions,
+            serving,
             snapshots,
+            trial: None,
         };
         // Who reads the ready line may send a signal at once.
         let signals = Signals::listen()?;
@@ -179,7 +179,7 @@ impl Starting<'_> {
             took_ms,
         });
 
-        control.run(files, signals).await?;
+        control.run(files, signals, commanded).await;
         tracing::info!(within_ms = drain_within.as_millis(), "draining");
         trigger.pull(drain_within);
         let outcomes = tokio::task::spawn_blocking(move || join(threads))
@@ -191,88 +191,6 @@ impl Starting<'_> {
             .sum();
         tracing::info!(cut_off = cut, "drained");
         Ok(())
-    }
-}
-
-/// What a node is told by the system.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
-            hang_up: signal(SignalKind::hangup()).context("SIGHUP")?,
-        })
-    }
-}
-
-impl Control {
-    /// Reloads on SIGHUP and when a file changes; returns on SIGTERM or SIGINT.
-    async fn run(mut self, mut files: Files, mut signals: Signals) -> Result<()> {
-        loop {
-            tokio::select! {
-                _ = signals.terminate.recv() => return Ok(()),
-                _ = signals.interrupt.recv() => return Ok(()),
-                _ = signals.hang_up.recv() => self.reload().await,
-                // Losing a change is losing it to a reload that reads the files anyway, or to the end.
-                () = files.changed() => self.reload().await,
-            }
-            files.watch(&self.path, &self.node);
-        }
-    }
-
-    /// Serves from the files as they are now; where they are wrong, everything stays as it was.
-    async fn reload(&mut self) {
-        let began = Instant::now();
-        match self.try_reload().await {
-            Ok(revision) => {
-                tracing::info!(revision, took_ms = began.elapsed().as_millis(), "reloaded")
-            }
-            Err(error) => {
-                tracing::error!("reload refused, the last good configuration serves on:\n{error:#}")
-            }
-        }
-    }
-
-    async fn try_reload(&mut self) -> Result<u64> {
-        let node = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        if (&node.listeners, &node.admin, node.threads, &node.data)
-            != (
-                &self.node.listeners,
-                &self.node.admin,
-                self.node.threads,
-                &self.node.data,
-            )
-        {
-            tracing::warn!(
-                "[[listener]], [admin], `threads` and `data` are read at the start only: restart for them"
-            );
-        }
-        let upstreams = upstream_settings(&node)?;
-        let before = self.deployed.load_full();
-        let deployed = match self
-            .deployer
-            .deploy(&self.path, &node, before.as_deref())
-            .await
-        {
-            Ok(deployed) => Arc::new(deployed),
-            Err(problems) => bail!("{problems}"),
-        };
-        for (files, tls) in &self.identities {
-            tls.replace(&identity_of(files)?).context("certificate")?;
-        }
-        apply_state(&node, &self.services, &self.store)?;
-        self.directory.update(upstreams).context("upstreams")?;
-        let revision = deployed.revision;
-        self.deployed.store(Some(deployed.clone()));
-        self.snapshots.send_replace(deployed);
-        self.node = node;
-        Ok(revision)
     }
 }
 
@@ -301,7 +219,7 @@ struct WorkerStart {
     settings: worker::Settings,
     sockets: Vec<(TcpListener, Option<Arc<Tls>>, listen::Settings)>,
     directory: Arc<Directory>,
-    snapshots: watch::Receiver<Arc<Deployed>>,
+    snapshots: watch::Receiver<Arc<Serving>>,
     drain: drain::Signal,
 }
 
@@ -310,7 +228,7 @@ fn start_workers(
     workers: usize,
     listeners: Vec<Bound>,
     directory: &Arc<Directory>,
-    snapshots: &watch::Receiver<Arc<Deployed>>,
+    snapshots: &watch::Receiver<Arc<Serving>>,
     drain: &drain::Signal,
 ) -> Result<Vec<JoinHandle<Result<Outcome>>>> {
     let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
@@ -353,13 +271,13 @@ impl WorkerStart {
     async fn serve(mut self) -> Result<Outcome> {
         let upstreams = Upstreams::new(self.directory);
         let first = self.snapshots.borrow_and_update().clone();
-        let worker = Rc::new(Worker::new(self.settings, upstreams, self.shard, first));
+        let worker = Rc::new(Worker::new(self.settings, upstreams, self.shard, &first));
         let adopting = worker.clone();
         let mut snapshots = self.snapshots;
         tokio::task::spawn_local(async move {
             while snapshots.changed().await.is_ok() {
-                let deployed = snapshots.borrow_and_update().clone();
-                adopting.adopt(deployed);
+                let serving = snapshots.borrow_and_update().clone();
+                adopting.adopt(&serving);
             }
         });
         let drain = Drain::new();
@@ -405,7 +323,7 @@ async fn serve_admin(socket: TcpListener, service: Admin, timeouts: config::Time
 }
 
 /// Gives the services what deployments need beside snapshots: keys, secrets, tables.
-fn apply_state(node: &Node, services: &NodeServices, store: &Embedded) -> Result<()> {
+pub(crate) fn apply_state(node: &Node, services: &NodeServices, store: &Embedded) -> Result<()> {
     let secrets = node
         .secrets
         .iter()
@@ -449,7 +367,7 @@ fn tls_of(files: &config::ListenerTls, listener: &config::Listener) -> Result<Tl
     .context("TLS")
 }
 
-fn identity_of(files: &config::ListenerTls) -> Result<Identity> {
+pub(crate) fn identity_of(files: &config::ListenerTls) -> Result<Identity> {
     let read = |path: &Path| {
         std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
     };
@@ -473,7 +391,7 @@ fn listen_settings(node: &Node, listener: &config::Listener, workers: usize) -> 
     }
 }
 
-fn upstream_settings(node: &Node) -> Result<Vec<upstream::Settings>> {
+pub(crate) fn upstream_settings(node: &Node) -> Result<Vec<upstream::Settings>> {
     node.upstreams.values().map(upstream_setting).collect()
 }
 

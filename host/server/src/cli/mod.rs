@@ -1,7 +1,9 @@
 //! The command line.
 
+mod admin;
 mod bench_step;
 mod check;
+mod plugin;
 mod serve;
 
 use std::path::PathBuf;
@@ -34,6 +36,9 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// See and change which versions of plugins a running node serves.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Print a completion script for a shell: `source <(tidegate completion bash)`.
     Completion {
         /// bash, elvish, fish, powershell or zsh.
@@ -53,6 +58,7 @@ pub fn run(began: Instant) -> ExitCode {
     let done = match command {
         Command::Serve { file } => serve::run(&file, json, began),
         Command::Check { files } => check::run(&files, json),
+        Command::Plugin(command) => plugin::run(command, json),
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,

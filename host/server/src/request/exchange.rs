@@ -88,6 +88,11 @@ impl RequestId {
     }
 }
 
+/// A number for decisions by chance.
+pub fn draw() -> u32 {
+    (next_random() >> 32) as u32
+}
+
 /// SplitMix64 (Steele, Lea, Flood 2014), seeded once for each thread by the system.
 fn next_random() -> u64 {
     thread_local! {

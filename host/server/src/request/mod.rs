@@ -33,7 +33,7 @@ pub async fn handle(
     request: Request<Incoming>,
     connection: &Connection,
 ) -> Response<Body> {
-    let local = worker.local();
+    let local = worker.local(request.headers());
     let mut record = Record::begin(local);
     let (exchange, mut body) = match receive::arrive(worker, record.local(), request, connection) {
         Ok(arrived) => arrived,

@@ -94,6 +94,7 @@ impl Record {
             .stage
             .route(exchange.route)
             .observe(response.status(), latency);
+        passing.local.compare(response.status(), latency);
         if passing.stage.sinks.is_empty() {
             return response;
         }

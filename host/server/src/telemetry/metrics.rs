@@ -2,7 +2,7 @@
 //!
 //! What requests count is sharded by worker: each thread adds to numbers of its own, and a scrape sums them up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,10 +11,9 @@ use http::StatusCode;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use tidegate_model::deployment::Snapshot;
-use tidegate_sandbox::Binding;
 use tidegate_sandbox::binding::Account;
 
-use crate::deploy::LinkedFunction;
+use crate::serving::Serving;
 use crate::upstream::Directory;
 
 /// All metrics of a node.
@@ -26,7 +25,8 @@ pub struct Metrics {
     pub records_lost: Arc<AtomicU64>,
     /// What plugins count by themselves.
     events: Mutex<HashMap<(String, String), u64>>,
-    deployed: Mutex<Plugins>,
+    /// What plugins and functions count is read from.
+    serving: Mutex<Option<Arc<Serving>>>,
     upstreams: Mutex<Option<Arc<Directory>>>,
     revision: AtomicU64,
 }
@@ -36,12 +36,6 @@ struct RouteName {
     api: String,
     stage: String,
     route: String,
-}
-
-#[derive(Default)]
-struct Plugins {
-    bindings: Vec<Arc<Binding>>,
-    functions: Vec<(String, Arc<Account>)>,
 }
 
 /// The metrics that a deployment's stages count on.
@@ -108,27 +102,16 @@ impl Metrics {
             unrouted: RouteMetrics::new(shards),
             records_lost: Arc::default(),
             events: Mutex::default(),
-            deployed: Mutex::default(),
+            serving: Mutex::default(),
             upstreams: Mutex::default(),
             revision: AtomicU64::new(0),
         })
     }
 
-    /// The metrics for a deployment's stages: those of routes that were there before go on.
-    pub fn deployed(
-        &self,
-        snapshot: &Snapshot,
-        bindings: &[Arc<Binding>],
-        functions: &BTreeMap<String, LinkedFunction>,
-    ) -> DeployedMetrics {
-        *lock(&self.deployed) = Plugins {
-            bindings: bindings.to_vec(),
-            functions: functions
-                .iter()
-                .map(|(name, linked)| (name.clone(), linked.account.clone()))
-                .collect(),
-        };
-        self.revision.fetch_add(1, Ordering::Relaxed);
+    /// The metrics for a deployment's stages: those of routes that were there before go on. Those of routes that no
+    /// deployment has any more go with it: definitions that change for years leave nothing behind.
+    pub fn deployed(&self, snapshot: &Snapshot) -> DeployedMetrics {
+        lock(&self.routes).retain(|_, route| Arc::strong_count(route) > 1);
         let stages = snapshot.stages.iter().map(|stage| {
             let route = |route: &str| {
                 self.route(RouteName {
@@ -152,6 +135,17 @@ impl Metrics {
             unrouted: self.unrouted.clone(),
             records_lost: self.records_lost.clone(),
         }
+    }
+
+    /// What is served from now on.
+    pub fn serve(&self, serving: &Arc<Serving>) {
+        *lock(&self.serving) = Some(serving.clone());
+        self.revision.fetch_add(1, Ordering::Relaxed);
+        let names: BTreeSet<&str> = serving
+            .deployments()
+            .flat_map(|deployed| deployed.bindings.iter().map(|binding| binding.name()))
+            .collect();
+        lock(&self.events).retain(|(binding, _), _| names.contains(binding.as_str()));
     }
 
     /// Where the upstreams' numbers come from.
@@ -285,15 +279,41 @@ impl Metrics {
                 .mut_metric()
                 .push(gauge(labels, account.instances() as f64));
         };
-        let deployed = lock(&self.deployed);
-        for binding in &deployed.bindings {
-            add(
-                &[("binding", binding.name()), ("step", binding.step.name())],
-                &binding.account,
-            );
-        }
-        for (name, account) in &deployed.functions {
-            add(&[("binding", name), ("step", "function")], account);
+        let serving = lock(&self.serving).clone();
+        let deployments = serving.iter().flat_map(|serving| serving.deployments());
+        let mut seen = Vec::new();
+        // What a canary did not change, both sides share.
+        let mut fresh = |account: &Account| {
+            let place = std::ptr::from_ref(account);
+            let new = !seen.contains(&place);
+            seen.push(place);
+            new
+        };
+        for deployed in deployments {
+            for binding in &deployed.bindings {
+                if fresh(&binding.account) {
+                    add(
+                        &[
+                            ("binding", binding.name()),
+                            ("step", binding.step.name()),
+                            ("version", version(&binding.plugin().hash)),
+                        ],
+                        &binding.account,
+                    );
+                }
+            }
+            for (name, linked) in &deployed.functions {
+                if fresh(&linked.account) {
+                    add(
+                        &[
+                            ("binding", name),
+                            ("step", "function"),
+                            ("version", version(&linked.function.hash)),
+                        ],
+                        &linked.account,
+                    );
+                }
+            }
         }
         let mut events = family(
             "tidegate_plugin_events_total",
@@ -396,6 +416,11 @@ impl Metrics {
             .push(counter(&[], self.revision.load(Ordering::Relaxed) as f64));
         vec![lost, revision]
     }
+}
+
+/// Enough of a hash to tell versions apart.
+fn version(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 fn histogram(route: &RouteMetrics) -> Option<proto::Histogram> {

@@ -26,7 +26,8 @@ use crate::body::Body;
 use crate::deploy::Deployed;
 use crate::listen::{Connection, Service};
 use crate::request;
-use crate::request::exchange::{Exchange, Viewer};
+use crate::request::exchange::{Exchange, Viewer, draw};
+use crate::serving::{Canary, Serving, Side};
 use crate::telemetry::metrics::RouteMetrics;
 use crate::upstream::{Handle, TargetAddress, Upstreams};
 
@@ -48,13 +49,21 @@ pub struct Worker {
     /// Which of the metrics' shards is this thread's.
     shard: usize,
     sinks: SinkTasks,
-    local: RefCell<Rc<Local>>,
+    serving: RefCell<View>,
     peers: RefCell<HashMap<(IpAddr, bool, u16), Rc<Peer>>>,
+}
+
+/// A worker's view of what the node serves from.
+struct View {
+    stable: Rc<Local>,
+    canary: Option<(Arc<Canary>, Rc<Local>)>,
 }
 
 /// A worker's view of one snapshot.
 pub struct Local {
     pub deployed: Arc<Deployed>,
+    /// Which side of a canary this is, while there is one.
+    side: Option<Side>,
     /// By [`BindingId`].
     pools: Vec<Rc<Pool>>,
     /// By [`BindingId`]; what is no integration's is `Call`.
@@ -132,41 +141,43 @@ impl MetricsHandle {
 }
 
 impl Worker {
-    /// A worker that serves `deployed`.
+    /// A worker that serves from `serving`.
     pub fn new(
         settings: Settings,
         upstreams: Upstreams,
         shard: usize,
-        deployed: Arc<Deployed>,
+        serving: &Arc<Serving>,
     ) -> Self {
         let sinks = SinkTasks::default();
-        let local = Rc::new(Local::new(deployed, &upstreams, &sinks, shard, None));
+        let view = View::new(serving, &upstreams, &sinks, shard, &[]);
         Self {
             sinks,
             settings,
             upstreams,
             shard,
-            local: RefCell::new(local),
+            serving: RefCell::new(view),
             peers: RefCell::default(),
         }
     }
 
-    /// What requests that begin now are served from.
-    pub fn local(&self) -> Rc<Local> {
-        self.local.borrow().clone()
+    /// What a request with these fields is served from, all of it.
+    pub fn local(&self, headers: &HeaderMap) -> Rc<Local> {
+        let serving = self.serving.borrow();
+        match &serving.canary {
+            Some((canary, local)) if canary.split.takes(headers, draw()) => local.clone(),
+            _ => serving.stable.clone(),
+        }
     }
 
-    /// Serves from another snapshot from now on. Instances of bindings that did not change go on.
-    pub fn adopt(&self, deployed: Arc<Deployed>) {
-        let before = self.local();
-        let next = Rc::new(Local::new(
-            deployed,
-            &self.upstreams,
-            &self.sinks,
-            self.shard,
-            Some(&before),
-        ));
-        *self.local.borrow_mut() = next;
+    /// Serves from something else from now on. Instances of bindings that did not change go on.
+    pub fn adopt(&self, serving: &Arc<Serving>) {
+        let next = {
+            let before = self.serving.borrow();
+            let canary = before.canary.iter().map(|(_, local)| &**local);
+            let known: Vec<&Local> = std::iter::once(&*before.stable).chain(canary).collect();
+            View::new(serving, &self.upstreams, &self.sinks, self.shard, &known)
+        };
+        self.serving.replace(next);
     }
 
     /// Writes the log records that wait; the worker has served its last request.
@@ -200,18 +211,44 @@ impl Service for Worker {
     }
 
     fn refused(&self, _connection: &Connection, status: http::StatusCode) -> Option<String> {
-        self.local.borrow().unrouted.count(status);
+        self.serving.borrow().stable.unrouted.count(status);
         Some(request::RequestId::random().as_str().to_owned())
+    }
+}
+
+impl View {
+    /// `before` is what the worker served from until now: its instances are taken over.
+    fn new(
+        serving: &Arc<Serving>,
+        upstreams: &Upstreams,
+        sinks: &SinkTasks,
+        shard: usize,
+        before: &[&Local],
+    ) -> Self {
+        let local = |deployed: &Arc<Deployed>, side, known: &[&Local]| {
+            let deployed = deployed.clone();
+            Rc::new(Local::new(deployed, side, upstreams, sinks, shard, known))
+        };
+        let side = serving.canary.clone().map(Side::Stable);
+        let stable = local(&serving.stable, side, before);
+        let canary = serving.canary.as_ref().map(|canary| {
+            // What both have in common has one pool.
+            let known: Vec<&Local> = before.iter().copied().chain([&*stable]).collect();
+            let side = Some(Side::Canary(canary.clone()));
+            (canary.clone(), local(&canary.deployed, side, &known))
+        });
+        Self { stable, canary }
     }
 }
 
 impl Local {
     fn new(
         deployed: Arc<Deployed>,
+        side: Option<Side>,
         upstreams: &Upstreams,
         sinks: &SinkTasks,
         shard: usize,
-        before: Option<&Self>,
+        before: &[&Self],
     ) -> Self {
         let pools: Vec<_> = deployed
             .bindings
@@ -235,6 +272,7 @@ impl Local {
             functions,
             stages: HashMap::new(),
             unrouted,
+            side,
             deployed: deployed.clone(),
         };
         for (stage, metrics) in deployed
@@ -270,6 +308,13 @@ impl Local {
             .get(&Arc::as_ptr(stage))
             .expect("a request's stage is of its own snapshot")
             .clone()
+    }
+
+    /// Counts a response, while a canary is compared with what it may replace.
+    pub fn compare(&self, status: http::StatusCode, latency: Duration) {
+        if let Some(side) = &self.side {
+            side.count(status, latency);
+        }
     }
 
     /// Requests that no stage took.
@@ -340,8 +385,8 @@ impl StageLocal {
 }
 
 impl crate::deploy::LinkedFunction {
-    fn pool(&self, before: Option<&Local>) -> FunctionPool {
-        let unchanged = |local: &&Local| {
+    fn pool(&self, before: &[&Local]) -> FunctionPool {
+        let unchanged = |local: &&&Local| {
             local
                 .deployed
                 .functions
@@ -349,7 +394,8 @@ impl crate::deploy::LinkedFunction {
                 .is_some_and(|other| Arc::ptr_eq(&other.account, &self.account))
         };
         match before
-            .filter(unchanged)
+            .iter()
+            .find(unchanged)
             .and_then(|local| local.functions.get(&self.options.name))
         {
             Some(pool) => pool.clone(),
@@ -363,9 +409,9 @@ impl crate::deploy::LinkedFunction {
     }
 }
 
-fn pool_of(binding: &Arc<tidegate_sandbox::Binding>, before: Option<&Local>) -> Rc<Pool> {
+fn pool_of(binding: &Arc<tidegate_sandbox::Binding>, before: &[&Local]) -> Rc<Pool> {
     let same = |pool: &&Rc<Pool>| Arc::ptr_eq(pool.binding(), binding);
-    match before.and_then(|local| local.pools.iter().find(same)) {
+    match before.iter().flat_map(|local| &local.pools).find(same) {
         Some(pool) => pool.clone(),
         None => Rc::new(Pool::new(binding.clone())),
     }

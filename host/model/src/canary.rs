@@ -1,0 +1,244 @@
+//! Sending a part of the requests to a new version, and judging by what becomes of them.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Which requests go to the new version.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Split {
+    /// This share of them, in percent: above 0, at most 100.
+    Percent(f64),
+    /// Those with this header field.
+    Header {
+        /// The field's name.
+        name: HeaderName,
+        /// The whole value of one of its lines.
+        value: HeaderValue,
+    },
+}
+
+/// What a split cannot be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no split: write a share (\"10%\") or a header (\"x-canary: yes\")")]
+pub struct SplitError(String);
+
+impl Split {
+    /// Reads `10%` or `x-canary: yes`.
+    ///
+    /// # Errors
+    ///
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, SplitError> {
+        let refused = || SplitError(text.to_owned());
+        if let Some(share) = text.strip_suffix('%') {
+            let share: f64 = share.trim().parse().map_err(|_| refused())?;
+            return (share > 0.0 && share <= 100.0)
+                .then_some(Self::Percent(share))
+                .ok_or_else(refused);
+        }
+        let (name, value) = text.split_once(':').ok_or_else(refused)?;
+        Ok(Self::Header {
+            name: name.trim().parse().map_err(|_| refused())?,
+            value: value.trim().parse().map_err(|_| refused())?,
+        })
+    }
+
+    /// Whether a request with these fields goes to the new version; `draw` is any number, evenly distributed.
+    pub fn takes(&self, headers: &HeaderMap, draw: u32) -> bool {
+        match self {
+            Self::Percent(share) => f64::from(draw) < share / 100.0 * (f64::from(u32::MAX) + 1.0),
+            Self::Header { name, value } => headers.get_all(name).iter().any(|line| line == value),
+        }
+    }
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Percent(share) => write!(f, "{share}%"),
+            Self::Header { name, value } => {
+                write!(f, "{name}: {}", value.to_str().unwrap_or("(octets)"))
+            }
+        }
+    }
+}
+
+/// What became of the requests that one of the versions served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Responses.
+    pub requests: u64,
+    /// Those with a status of 500 or above.
+    pub failures: u64,
+    /// Time until their header sections, in sum.
+    pub latency: Duration,
+    /// Faults of the version's own calls.
+    pub faults: u64,
+}
+
+impl Observed {
+    fn share(&self, of: u64) -> f64 {
+        if self.requests == 0 {
+            return 0.0;
+        }
+        100.0 * of as f64 / self.requests as f64
+    }
+
+    fn mean(&self) -> Duration {
+        let requests = u32::try_from(self.requests).unwrap_or(u32::MAX);
+        self.latency.checked_div(requests).unwrap_or_default()
+    }
+}
+
+/// How much worse than the old version the new one may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// Requests of the new version before it is judged: one failure among three says little.
+    pub requests_min: u64,
+    /// Percentage points of requests with faults, above the old version's.
+    pub faults_percent: f64,
+    /// Percentage points of 5xx responses, above the old version's.
+    pub failures_percent: f64,
+    /// Times the old version's mean latency, and a millisecond, so that microseconds decide nothing.
+    pub latency_factor: f64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            requests_min: 20,
+            faults_percent: 1.0,
+            failures_percent: 1.0,
+            latency_factor: 1.5,
+        }
+    }
+}
+
+/// What the comparison says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// Too few requests yet.
+    Wait,
+    /// It is within its bounds.
+    Within,
+    /// It is not: holds what exceeds what.
+    Exceeds(String),
+}
+
+/// Compares the new version with the old one over the same time.
+pub fn judge(bounds: &Bounds, stable: &Observed, canary: &Observed) -> Judgement {
+    if canary.requests < bounds.requests_min {
+        return Judgement::Wait;
+    }
+    let shares = [
+        (
+            "faults",
+            canary.faults,
+            stable.faults,
+            bounds.faults_percent,
+        ),
+        (
+            "5xx",
+            canary.failures,
+            stable.failures,
+            bounds.failures_percent,
+        ),
+    ];
+    for (what, new, old, allowed) in shares {
+        let (new, old) = (canary.share(new), stable.share(old));
+        if new > old + allowed {
+            return Judgement::Exceeds(format!(
+                "{what} in {new:.1} % of its requests, against {old:.1} % of the old version's"
+            ));
+        }
+    }
+    let allowed = stable.mean().mul_f64(bounds.latency_factor) + LATENCY_SLACK;
+    if stable.requests >= bounds.requests_min && canary.mean() > allowed {
+        return Judgement::Exceeds(format!(
+            "a mean latency of {:.1} ms, against {:.1} ms",
+            canary.mean().as_secs_f64() * 1e3,
+            stable.mean().as_secs_f64() * 1e3
+        ));
+    }
+    Judgement::Within
+}
+
+const LATENCY_SLACK: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_is_a_share_or_a_header() {
+        for (text, shown) in [
+            ("10%", Some("10%")),
+            ("0.5 %", Some("0.5%")),
+            ("100%", Some("100%")),
+            ("x-canary: yes", Some("x-canary: yes")),
+            ("0%", None),
+            ("101%", None),
+            ("NaN%", None),
+            ("ten", None),
+            ("x canary: yes", None),
+            ("", None),
+        ] {
+            let split = Split::parse(text).ok().map(|split| split.to_string());
+            assert_eq!(split.as_deref(), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_takes_its_part_of_all_draws_and_a_header_whoever_has_it() {
+        let headers = HeaderMap::new();
+        let draws = (0..1000u32).map(|draw| draw * (u32::MAX / 1000));
+        for (share, expected) in [("10%", 100), ("100%", 1000)] {
+            let split = Split::parse(share).unwrap();
+            let taken = draws.clone().filter(|&draw| split.takes(&headers, draw));
+            assert!(taken.count().abs_diff(expected) <= 1, "{share}");
+        }
+        let split = Split::parse("x-canary: yes").unwrap();
+        let mut with = HeaderMap::new();
+        with.append("x-canary", HeaderValue::from_static("no"));
+        assert!(!split.takes(&with, 0));
+        with.append("x-canary", HeaderValue::from_static("yes"));
+        assert!(split.takes(&with, u32::MAX) && !split.takes(&headers, 0));
+    }
+
+    fn observed(requests: u64, failures: u64, faults: u64, mean_ms: u64) -> Observed {
+        Observed {
+            requests,
+            failures,
+            faults,
+            latency: Duration::from_millis(mean_ms * requests),
+        }
+    }
+
+    #[test]
+    fn a_version_is_judged_against_the_one_before_it() {
+        let cases = [
+            (observed(1000, 0, 0, 10), observed(19, 19, 19, 99), "wait"),
+            (observed(1000, 0, 0, 10), observed(20, 0, 0, 10), "within"),
+            (observed(1000, 0, 0, 10), observed(100, 1, 1, 16), "within"),
+            (observed(1000, 0, 0, 10), observed(100, 2, 0, 10), "5xx"),
+            (observed(1000, 0, 0, 10), observed(100, 0, 2, 10), "faults"),
+            (
+                observed(1000, 100, 0, 10),
+                observed(100, 10, 0, 10),
+                "within",
+            ),
+            (observed(1000, 0, 0, 10), observed(100, 0, 0, 17), "latency"),
+            // Nothing to compare with: latency decides nothing.
+            (observed(0, 0, 0, 0), observed(100, 0, 0, 500), "within"),
+        ];
+        for (stable, canary, expected) in cases {
+            let judgement = match judge(&Bounds::default(), &stable, &canary) {
+                Judgement::Wait => "wait".to_owned(),
+                Judgement::Within => "within".to_owned(),
+                Judgement::Exceeds(what) => what,
+            };
+            assert!(judgement.contains(expected), "{judgement}: {canary:?}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `tidegate plugin list`, `swap`, `promote`, `rollback`.
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::cli::admin::Node;
+
+/// What `swap` was told.
+pub struct Swap {
+    pub plugin: String,
+    pub component: PathBuf,
+    pub canary: Option<String>,
+    pub promote_after: Option<String>,
+    pub watch: bool,
+}
+
+/// Prints every plugin of the node.
+pub fn list(node: &Node, json: bool) -> Result<ExitCode> {
+    let plugins = node.get(PLUGINS)?;
+    if json {
+        println!("{plugins}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{:<20} {:<12} {:<9} {:>8}  canary",
+        "plugin", "version", "source", "bindings"
+    );
+    for plugin in plugins.as_array().into_iter().flatten() {
+        println!(
+            "{:<20} {:<12} {:<9} {:>8}  {}",
+            text(&plugin["plugin"]),
+            short(&plugin["version"]),
+            text(&plugin["source"]),
+            plugin["bindings"].as_array().map_or(0, Vec::len),
+            canary(&plugin["canary"])
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Hands a component to the node.
+pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
+    let component =
+        fs::read(&swap.component).with_context(|| swap.component.display().to_string())?;
+    let mut path = format!("{PLUGINS}/{}", swap.plugin);
+    let parameters = [("canary", &swap.canary), ("for", &swap.promote_after)];
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str(name);
+            path.push('=');
+            path.extend(value.bytes().map(|octet| format!("%{octet:02X}")));
+        }
+    }
+    let swapped = node.put(&path, Some(component))?;
+    if json {
+        println!("{swapped}");
+    } else {
+        println!(
+            "{}: version {} {} after {:.0} ms",
+            swap.plugin,
+            short(match &swapped["canary"] {
+                Value::Null => &swapped["version"],
+                canary => &canary["version"],
+            }),
+            match &swap.canary {
+                Some(split) => format!("serves requests of {split}"),
+                None => "serves".to_owned(),
+            },
+            swapped["took_ms"].as_f64().unwrap_or_default()
+        );
+    }
+    if swap.watch {
+        return watch(node, &swap.plugin);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends `promote` or `rollback`.
+pub fn change(node: &Node, plugin: &str, what: &str, json: bool) -> Result<ExitCode> {
+    let report = node.put(&format!("{PLUGINS}/{plugin}/{what}"), None)?;
+    if json {
+        println!("{report}");
+    } else {
+        println!(
+            "{plugin}: version {} ({}) serves",
+            short(&report["version"]),
+            text(&report["source"])
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the figures of both versions until the canary has ended; fails where it was rolled back.
+fn watch(node: &Node, plugin: &str) -> Result<ExitCode> {
+    let live = std::io::stdout().is_terminal();
+    let mut shown = String::new();
+    loop {
+        let plugins = node.get(PLUGINS)?;
+        let of_plugin = |entry: &&Value| entry["plugin"] == plugin;
+        let report = plugins.as_array().into_iter().flatten().find(of_plugin);
+        let state = report.map_or(&Value::Null, |report| &report["canary"]);
+        let line = canary(state);
+        if line != shown {
+            let mut out = std::io::stdout().lock();
+            if live {
+                write!(out, "\r\x1b[2K{line}")?;
+            } else {
+                writeln!(out, "{line}")?;
+            }
+            out.flush()?;
+            shown = line;
+        }
+        if let Some(outcome) = state["outcome"].as_str() {
+            if live {
+                println!();
+            }
+            return Ok(if outcome == "promoted" {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// `10%: new 120 requests, 0 5xx, 0 faults, 1.2 ms · old …`.
+fn canary(canary: &Value) -> String {
+    if canary.is_null() {
+        return "–".to_owned();
+    }
+    let figures = |side: &Value| {
+        format!(
+            "{} requests, {} 5xx, {} faults, {:.2} ms",
+            side["requests"],
+            side["failures"],
+            side["faults"],
+            side["mean_ms"].as_f64().unwrap_or_default()
+        )
+    };
+    let outcome = canary["outcome"].as_str().unwrap_or("running");
+    format!(
+        "{} of {}, {outcome} · new: {} · old: {}",
+        text(&canary["split"]),
+        short(&canary["version"]),
+        figures(&canary["canary"]),
+        figures(&canary["stable"])
+    )
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("–")
+}
+
+/// Enough of a hash to tell versions apart.
+fn short(value: &Value) -> &str {
+    let hash = text(value);
+    hash.get(..12).unwrap_or(hash)
+}
+
+const PLUGINS: &str = "/tidegate/v1/plugins";
+/// As often as a person can read it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -1,0 +1,501 @@
+//! What changes while a node serves: its files, and the plugin versions that it is handed. One task makes all changes, one
+//! after another; workers hear of each as a new [`Serving`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde::Serialize;
+use tidegate_model::canary::{Bounds, Judgement, Observed, Split, judge};
+use tidegate_model::config::{self, Node};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::builtin;
+use crate::deploy::{Deployed, Deployer};
+use crate::listen::tls::Tls;
+use crate::node::{apply_state, identity_of, upstream_settings};
+use crate::reload::Files;
+use crate::services::NodeServices;
+use crate::serving::{Canary, Serving};
+use crate::store::embedded::Embedded;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Directory;
+use crate::versions::Versions;
+
+/// The one who changes what a node serves.
+pub struct Control {
+    pub path: PathBuf,
+    pub node: Node,
+    pub deployer: Deployer,
+    pub services: Arc<NodeServices>,
+    pub store: Arc<Embedded>,
+    pub directory: Arc<Directory>,
+    pub identities: Vec<(config::ListenerTls, Arc<Tls>)>,
+    pub metrics: Arc<Metrics>,
+    pub versions: Versions,
+    pub serving: Arc<ArcSwap<Serving>>,
+    pub snapshots: watch::Sender<Arc<Serving>>,
+    pub trial: Option<Trial>,
+}
+
+/// A canary that runs, or how the last one ended.
+pub struct Trial {
+    plugin: String,
+    version: String,
+    split: Split,
+    bounds: Bounds,
+    began: Instant,
+    /// When it becomes the only version; until somebody says so, where absent.
+    promote_after: Option<Duration>,
+    outcome: Option<String>,
+    /// The last figures of both.
+    observed: (Observed, Observed),
+}
+
+/// What the admin address asks for.
+pub enum Command {
+    /// Put another version of a plugin in force, for all requests or for some.
+    Swap(Swap, Reply<Swapped>),
+    /// Make the canary the only version.
+    Promote(String, Reply<Report>),
+    /// End the canary, or go back to the version before.
+    RollBack(String, Reply<Report>),
+    /// Say which versions there are.
+    Report(Reply<Vec<Report>>),
+}
+
+type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// Another version of a plugin.
+pub struct Swap {
+    pub plugin: String,
+    pub component: Bytes,
+    /// Which requests get it; all where absent.
+    pub split: Option<Split>,
+    /// Until it gets all requests, where it stays within its bounds.
+    pub promote_after: Option<Duration>,
+}
+
+/// How a swap went.
+#[derive(Debug, Serialize)]
+pub struct Swapped {
+    #[serde(flatten)]
+    pub report: Report,
+    /// From the component's last byte to the first request that it can get, in milliseconds.
+    pub took_ms: f64,
+}
+
+/// The versions of one plugin.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub plugin: String,
+    /// The hash of the version in force.
+    pub version: Option<String>,
+    /// Where it came from: `built-in`, `file` or `swap`.
+    pub source: &'static str,
+    /// Versions that were swapped in, the oldest first; `rollback` goes back by one.
+    pub versions: Vec<String>,
+    pub bindings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryReport>,
+}
+
+/// A canary, as people want to see it.
+#[derive(Debug, Serialize)]
+pub struct CanaryReport {
+    pub version: String,
+    pub split: String,
+    pub age_ms: u64,
+    /// Absent while it runs.
+    pub outcome: Option<String>,
+    pub stable: Figures,
+    pub canary: Figures,
+}
+
+/// What requests of one version came to.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    pub requests: u64,
+    pub failures: u64,
+    pub faults: u64,
+    pub mean_ms: f64,
+}
+
+/// What a node is told by the system.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Starts to listen: from here on no signal is lost.
+    ///
+    /// # Errors
+    /// Where the system does not allow it.
+    pub fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            hang_up: signal(SignalKind::hangup()).context("SIGHUP")?,
+        })
+    }
+}
+
+/// The way to a [`Control`]: a few commands may wait, more are refused.
+pub fn channel() -> (Commands, mpsc::Receiver<Command>) {
+    let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
+    (Commands(sender), receiver)
+}
+
+/// Hands commands over.
+#[derive(Clone)]
+pub struct Commands(mpsc::Sender<Command>);
+
+impl Commands {
+    /// Sends a command, and waits until it is done.
+    ///
+    /// # Errors
+    /// What the command says, or that too many wait.
+    pub async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, done) = oneshot::channel();
+        self.0
+            .try_send(command(reply))
+            .map_err(|_| anyhow::anyhow!("too many commands wait"))?;
+        done.await.context("the node is ending")?
+    }
+}
+
+impl Control {
+    /// Makes changes until SIGTERM or SIGINT.
+    pub async fn run(
+        mut self,
+        mut files: Files,
+        mut signals: Signals,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let mut judging = tokio::time::interval(JUDGE_EVERY);
+        loop {
+            let running = self.serving.load().canary.is_some();
+            tokio::select! {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => self.reload().await,
+                // Losing a change is losing it to a reload that reads the files anyway, or to the end.
+                () = files.changed() => self.reload().await,
+                Some(command) = commands.recv() => self.obey(command).await,
+                _ = judging.tick(), if running => self.judge(),
+            }
+            files.watch(&self.path, &self.node);
+        }
+    }
+
+    /// Serves from the files as they are now; where they are wrong, everything stays as it was.
+    async fn reload(&mut self) {
+        let began = Instant::now();
+        match self.try_reload().await {
+            Ok(revision) => {
+                tracing::info!(revision, took_ms = began.elapsed().as_millis(), "reloaded")
+            }
+            Err(error) => {
+                tracing::error!("reload refused, the last good configuration serves on:\n{error:#}")
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<u64> {
+        let node = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        if (&node.listeners, &node.admin, node.threads, &node.data)
+            != (
+                &self.node.listeners,
+                &self.node.admin,
+                self.node.threads,
+                &self.node.data,
+            )
+        {
+            tracing::warn!(
+                "[[listener]], [admin], `threads` and `data` are read at the start only: restart for them"
+            );
+        }
+        let upstreams = upstream_settings(&node)?;
+        let deployed = self.deploy(&node, &self.versions.components()).await?;
+        for (files, tls) in &self.identities {
+            tls.replace(&identity_of(files)?).context("certificate")?;
+        }
+        apply_state(&node, &self.services, &self.store)?;
+        self.directory.update(upstreams).context("upstreams")?;
+        self.node = node;
+        self.end_trial("ended by a reload");
+        Ok(self.publish(Serving::only(deployed)))
+    }
+
+    async fn deploy(
+        &self,
+        node: &Node,
+        components: &crate::versions::Components,
+    ) -> Result<Arc<Deployed>> {
+        let before = self.serving.load_full();
+        self.deployer
+            .deploy(&self.path, node, components, Some(&before.stable))
+            .await
+            .map(Arc::new)
+            .map_err(|problems| anyhow::anyhow!("{problems}"))
+    }
+
+    /// Hands the workers what they serve from; gives its revision.
+    fn publish(&self, serving: Serving) -> u64 {
+        let serving = Arc::new(serving);
+        let newest = serving
+            .canary
+            .as_ref()
+            .map_or(&serving.stable, |canary| &canary.deployed);
+        let revision = newest.revision;
+        self.metrics.serve(&serving);
+        self.serving.store(serving.clone());
+        self.snapshots.send_replace(serving);
+        revision
+    }
+
+    async fn obey(&mut self, command: Command) {
+        // Who asked may have left: the command was carried out all the same.
+        match command {
+            Command::Swap(swap, reply) => drop(reply.send(self.swap(swap).await)),
+            Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin))),
+            Command::RollBack(plugin, reply) => drop(reply.send(self.roll_back(&plugin).await)),
+            Command::Report(reply) => drop(reply.send(Ok(self.reports()))),
+        }
+    }
+
+    async fn swap(&mut self, swap: Swap) -> Result<Swapped> {
+        let began = Instant::now();
+        let Swap {
+            plugin,
+            component,
+            split,
+            promote_after,
+        } = swap;
+        if !self.plugins().contains(&plugin) {
+            bail!(
+                "there is no plugin \"{plugin}\"; there are: {}",
+                self.plugins().join(", ")
+            );
+        }
+        if let Some(canary) = &self.serving.load().canary {
+            bail!(
+                "a canary of \"{}\" is running: promote it or roll it back first",
+                canary.plugin
+            );
+        }
+        let hash = tidegate_sandbox::artifact::content_hash(&component);
+        let file = self.versions.keep(&hash, &component)?;
+        let mut components = self.versions.components();
+        components.insert(plugin.clone(), file);
+        let deployed = match self.deploy(&self.node, &components).await {
+            Ok(deployed) => deployed,
+            Err(error) => {
+                self.versions.sweep();
+                return Err(error);
+            }
+        };
+        match split {
+            None => {
+                self.versions.put_in_force(&plugin, &hash)?; // on the disk before it serves
+                self.publish(Serving::only(deployed));
+                self.versions.sweep();
+            }
+            Some(split) => {
+                let stable = self.serving.load_full().stable.clone();
+                let canary = Canary::new(&stable, deployed, split.clone(), plugin.clone());
+                self.trial = Some(Trial {
+                    plugin: plugin.clone(),
+                    version: hash.clone(),
+                    split,
+                    bounds: Bounds::default(),
+                    began: Instant::now(),
+                    promote_after,
+                    outcome: None,
+                    observed: Default::default(),
+                });
+                self.publish(Serving {
+                    stable,
+                    canary: Some(Arc::new(canary)),
+                });
+            }
+        }
+        let took_ms = began.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(plugin, version = hash, took_ms, "plugin swapped");
+        Ok(Swapped {
+            report: self.report(&plugin),
+            took_ms,
+        })
+    }
+
+    /// Makes the canary the only version.
+    fn promote(&mut self, plugin: &str) -> Result<Report> {
+        let serving = self.serving.load_full();
+        let Some(canary) = serving
+            .canary
+            .as_ref()
+            .filter(|canary| canary.plugin == plugin)
+        else {
+            bail!("no canary of \"{plugin}\" is running");
+        };
+        let version = self.trial.as_ref().map(|trial| trial.version.clone());
+        self.versions
+            .put_in_force(plugin, &version.context("a canary has a version")?)?;
+        self.end_trial("promoted");
+        self.publish(Serving::only(canary.deployed.clone()));
+        self.versions.sweep();
+        tracing::info!(plugin, "canary promoted");
+        Ok(self.report(plugin))
+    }
+
+    /// Ends the canary, or goes back to the version before.
+    async fn roll_back(&mut self, plugin: &str) -> Result<Report> {
+        let serving = self.serving.load_full();
+        if serving
+            .canary
+            .as_ref()
+            .is_some_and(|canary| canary.plugin == plugin)
+        {
+            self.end_canary("rolled back");
+            return Ok(self.report(plugin));
+        }
+        let mut components = self.versions.components();
+        match self.versions.before(plugin)? {
+            Some(file) => components.insert(plugin.to_owned(), file),
+            None => components.remove(plugin),
+        };
+        let deployed = self.deploy(&self.node, &components).await?;
+        self.versions.take_back(plugin)?;
+        self.publish(Serving::only(deployed));
+        self.versions.sweep();
+        tracing::info!(plugin, "plugin rolled back");
+        Ok(self.report(plugin))
+    }
+
+    /// Compares both versions, and ends the canary where it exceeds its bounds or its time is over.
+    fn judge(&mut self) {
+        let serving = self.serving.load_full();
+        let (Some(canary), Some(trial)) = (&serving.canary, &mut self.trial) else {
+            return;
+        };
+        trial.observed = canary.observed(&serving.stable);
+        let (stable, new) = &trial.observed;
+        match judge(&trial.bounds, stable, new) {
+            Judgement::Exceeds(what) => {
+                tracing::error!(plugin = canary.plugin, "canary rolled back: {what}");
+                self.end_canary(&format!("rolled back: {what}"));
+            }
+            Judgement::Within
+                if trial
+                    .promote_after
+                    .is_some_and(|after| trial.began.elapsed() >= after) =>
+            {
+                if let Err(error) = self.promote(&canary.plugin) {
+                    tracing::error!(plugin = canary.plugin, "canary not promoted: {error:#}");
+                }
+            }
+            Judgement::Within | Judgement::Wait => {}
+        }
+    }
+
+    fn end_canary(&mut self, outcome: &str) {
+        self.end_trial(outcome);
+        let stable = self.serving.load_full().stable.clone();
+        self.publish(Serving::only(stable));
+        self.versions.sweep();
+    }
+
+    fn end_trial(&mut self, outcome: &str) {
+        let serving = self.serving.load_full();
+        if let (Some(canary), Some(trial)) = (&serving.canary, &mut self.trial) {
+            trial.observed = canary.observed(&serving.stable);
+            trial.outcome = Some(outcome.to_owned());
+        }
+    }
+
+    /// The names of all plugins of the node.
+    fn plugins(&self) -> Vec<String> {
+        let builtin = builtin::names().into_iter().map(str::to_owned);
+        let own = self.node.plugins.keys().cloned();
+        let names: std::collections::BTreeSet<String> = builtin.chain(own).collect();
+        names.into_iter().collect()
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.plugins()
+            .iter()
+            .map(|plugin| self.report(plugin))
+            .collect()
+    }
+
+    fn report(&self, plugin: &str) -> Report {
+        let serving = self.serving.load();
+        let deployed = &serving.stable;
+        let bound: Vec<_> = deployed
+            .bindings
+            .iter()
+            .zip(&deployed.snapshot.bindings)
+            .filter(|(_, spec)| spec.plugin == plugin)
+            .collect();
+        let versions = self.versions.history(plugin);
+        Report {
+            plugin: plugin.to_owned(),
+            version: bound
+                .first()
+                .map(|(binding, _)| binding.plugin().hash.clone())
+                .or_else(|| versions.last().cloned()),
+            source: match (versions.is_empty(), self.node.plugins.contains_key(plugin)) {
+                (false, _) => "swap",
+                (true, true) => "file",
+                (true, false) => "built-in",
+            },
+            versions: versions.to_vec(),
+            bindings: bound.iter().map(|(_, spec)| spec.name.clone()).collect(),
+            canary: self
+                .trial
+                .as_ref()
+                .filter(|trial| trial.plugin == plugin)
+                .map(|trial| trial.report(&serving)),
+        }
+    }
+}
+
+impl Trial {
+    fn report(&self, serving: &Serving) -> CanaryReport {
+        let (stable, canary) = match &serving.canary {
+            Some(canary) => canary.observed(&serving.stable),
+            None => self.observed,
+        };
+        CanaryReport {
+            version: self.version.clone(),
+            split: self.split.to_string(),
+            age_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome: self.outcome.clone(),
+            stable: Figures::of(&stable),
+            canary: Figures::of(&canary),
+        }
+    }
+}
+
+impl Figures {
+    fn of(observed: &Observed) -> Self {
+        let mean = observed.latency.as_secs_f64() * 1e3 / observed.requests.max(1) as f64;
+        Self {
+            requests: observed.requests,
+            failures: observed.failures,
+            faults: observed.faults,
+            mean_ms: (mean * 1e3).round() / 1e3,
+        }
+    }
+}
+
+/// Commands that wait; people send one at a time.
+const COMMANDS_MAX: usize = 16;
+/// Soon enough that a broken version serves few requests, seldom enough to cost nothing.
+const JUDGE_EVERY: Duration = Duration::from_millis(250);

@@ -1,0 +1,121 @@
+//! What workers serve from: a deployment, and for a while a second one that some of the requests get.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use tidegate_model::canary::{Observed, Split};
+
+use crate::deploy::Deployed;
+
+/// What all workers serve from; swapped as a whole.
+pub struct Serving {
+    pub stable: Arc<Deployed>,
+    pub canary: Option<Arc<Canary>>,
+}
+
+/// A second deployment, with another version of one plugin. A request is served by one of both, from its first step to its
+/// record.
+pub struct Canary {
+    pub deployed: Arc<Deployed>,
+    pub split: Split,
+    /// The plugin that differs.
+    pub plugin: String,
+    /// What requests of each side came to while both served.
+    pub stable_counts: Counts,
+    pub canary_counts: Counts,
+    /// Faults of the old version when the new one came.
+    faults_before: u64,
+}
+
+/// Responses of one side. Shared by the workers, unlike the metrics, since it is there for as long as a canary is.
+#[derive(Debug, Default)]
+pub struct Counts {
+    requests: AtomicU64,
+    failures: AtomicU64,
+    latency_ns: AtomicU64,
+}
+
+/// A side of a canary, for who counts.
+#[derive(Clone)]
+pub enum Side {
+    Stable(Arc<Canary>),
+    Canary(Arc<Canary>),
+}
+
+impl Serving {
+    /// One deployment serves everything.
+    pub fn only(stable: Arc<Deployed>) -> Self {
+        Self {
+            stable,
+            canary: None,
+        }
+    }
+
+    /// All deployments that serve.
+    pub fn deployments(&self) -> impl Iterator<Item = &Arc<Deployed>> {
+        let canary = self.canary.iter().map(|canary| &canary.deployed);
+        std::iter::once(&self.stable).chain(canary)
+    }
+}
+
+impl Canary {
+    pub fn new(stable: &Deployed, deployed: Arc<Deployed>, split: Split, plugin: String) -> Self {
+        Self {
+            faults_before: faults(stable, &plugin),
+            deployed,
+            split,
+            plugin,
+            stable_counts: Counts::default(),
+            canary_counts: Counts::default(),
+        }
+    }
+
+    /// What became of the old version's requests, and of the new one's, since both serve.
+    pub fn observed(&self, stable: &Deployed) -> (Observed, Observed) {
+        let old = faults(stable, &self.plugin).saturating_sub(self.faults_before);
+        let new = faults(&self.deployed, &self.plugin);
+        (
+            self.stable_counts.observed(old),
+            self.canary_counts.observed(new),
+        )
+    }
+}
+
+impl Counts {
+    fn count(&self, status: StatusCode, latency: Duration) {
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.failures
+            .fetch_add(u64::from(status.is_server_error()), Ordering::Relaxed);
+        self.latency_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    fn observed(&self, faults: u64) -> Observed {
+        Observed {
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            latency: Duration::from_nanos(self.latency_ns.load(Ordering::Relaxed)),
+            faults,
+        }
+    }
+}
+
+impl Side {
+    /// Counts a response.
+    pub fn count(&self, status: StatusCode, latency: Duration) {
+        match self {
+            Self::Stable(canary) => canary.stable_counts.count(status, latency),
+            Self::Canary(canary) => canary.canary_counts.count(status, latency),
+        }
+    }
+}
+
+fn faults(deployed: &Deployed, plugin: &str) -> u64 {
+    let bindings = deployed.bindings.iter().zip(&deployed.snapshot.bindings);
+    bindings
+        .filter(|(_, spec)| spec.plugin == plugin)
+        .map(|(binding, _)| binding.account.faults())
+        .sum()
+}

@@ -1,0 +1,275 @@
+//! Plugin versions handed to a running node: swapped in, gone back from, and tried on some of the requests.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tidegate_tests::{Api, Load, Operation, TestNode, binary, fixture, until};
+use tokio::process::Command;
+
+fn stamped() -> Api {
+    let binding = json!({ "step": "response-transform", "plugin": "stamp" });
+    Api::new().route("GET /a", Operation::mock("hello").binding(binding))
+}
+
+async fn stamping_node() -> TestNode {
+    TestNode::with("")
+        .api(&stamped())
+        .plugin("stamp", &fixture("stamp-one"))
+        .start()
+        .await
+}
+
+/// A node with a route behind the authorizer `guard`, which lets everyone in.
+async fn guarded_node() -> TestNode {
+    let binding = json!({ "step": "authorizer", "plugin": "guard" });
+    TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("guard", &fixture("allow"))
+        .start()
+        .await
+}
+
+/// Runs `tidegate plugin …` against the node, while the test's load goes on.
+async fn plugin(node: &TestNode, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(["--json", "plugin"]).args(arguments);
+    command.args(["--admin", &node.admin_address().to_string()]);
+    command.output().await.expect("the command starts")
+}
+
+/// The same, where it has to succeed: gives what it printed.
+async fn done(node: &TestNode, arguments: &[&str]) -> Value {
+    let output = plugin(node, arguments).await;
+    let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {shown}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn path(component: &Path) -> &str {
+    component.to_str().expect("UTF-8")
+}
+
+async fn stamp(node: &TestNode) -> String {
+    node.get("/test/a").await.header("x-stamp").to_owned()
+}
+
+async fn canary(node: &TestNode, plugin: &str) -> Value {
+    let plugins = node.admin("/tidegate/v1/plugins").await.json();
+    let all = plugins.as_array().expect("a list").iter();
+    let found = all.clone().find(|entry| entry["plugin"] == plugin);
+    found.expect("the plugin is listed")["canary"].clone()
+}
+
+#[tokio::test]
+async fn a_hundred_swaps_under_load_fail_no_request_and_each_serves_at_once() {
+    let node = stamping_node().await;
+    let versions = [("two", fixture("stamp-two")), ("one", fixture("stamp-one"))];
+    let load = Load::start(&node, "/test/a", 8);
+    for (number, (expected, component)) in versions.iter().cycle().take(100).enumerate() {
+        done(&node, &["swap", "stamp", path(component)]).await;
+        // Workers take it over with their next turn.
+        until("the new version serves", async || {
+            (stamp(&node).await == *expected).then_some(())
+        })
+        .await;
+        if number % 10 == 0 {
+            load.more(20).await;
+        }
+    }
+    load.stop().await.assert_only(200);
+    let instances = node.metrics().await;
+    let instances = instances.sum(
+        "tidegate_plugin_instances",
+        &[("step", "response-transform")],
+    );
+    assert!(instances <= 32.0, "{instances} instances");
+}
+
+#[tokio::test]
+async fn a_version_that_was_swapped_in_is_in_force_after_kill_9_and_can_be_gone_back_from() {
+    let node = stamping_node().await;
+    done(&node, &["swap", "stamp", path(&fixture("stamp-two"))]).await;
+    let node = node.kill9().await.start().await;
+    assert_eq!(stamp(&node).await, "two");
+    let listed = done(&node, &["list"]).await;
+    let listed = listed.as_array().unwrap().iter();
+    let sources: Vec<_> = listed
+        .filter(|entry| entry["plugin"] == "stamp")
+        .map(|entry| entry["source"].clone())
+        .collect();
+    assert_eq!(sources, [json!("swap")]);
+
+    let back = done(&node, &["rollback", "stamp"]).await;
+    assert_eq!(back["source"], "file");
+    until("the file's version serves", async || {
+        (stamp(&node).await == "one").then_some(())
+    })
+    .await;
+    let refused = plugin(&node, &["rollback", "stamp"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing to go back from"));
+    let node = node.kill9().await.start().await;
+    assert_eq!(stamp(&node).await, "one");
+}
+
+#[tokio::test]
+async fn what_cannot_serve_is_refused_with_its_cause_and_leaves_the_running_version_untouched() {
+    let node = guarded_node().await;
+    let load = Load::start(&node, "/test/a", 4);
+    let whole = fs::read(fixture("allow")).unwrap();
+    fs::write(node.path("half.wasm"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(node.path("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let (half, core) = (node.path("half.wasm"), node.path("core.wasm"));
+    let cases = [
+        (half, "component"),
+        (core, "component"),
+        (fixture("useless"), "authorizer"),
+        (fixture("stamp-one"), "authorizer"),
+        (fixture("missing-grant"), "grant"),
+        (fixture("bad-configure"), "configur"),
+        (fixture("old-version"), "0.1"),
+    ];
+    for (component, cause) in &cases {
+        let refused = plugin(&node, &["swap", "guard", path(component)]).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success(),
+            "{}: accepted",
+            component.display()
+        );
+        assert!(said.contains(cause), "{}: {said}", component.display());
+    }
+    let unknown = plugin(&node, &["swap", "gard", path(&fixture("allow"))]).await;
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("guard"));
+    load.more(20).await;
+    load.stop().await.assert_only(200);
+    let kept = fs::read_dir(node.path("data/plugins")).unwrap().flatten();
+    let components = kept.filter(|file| file.path().extension().is_some_and(|end| end == "wasm"));
+    assert_eq!(components.count(), 0, "refused components stay on the disk");
+}
+
+#[tokio::test]
+async fn a_version_that_someone_else_wrote_to_is_not_served() {
+    let node = stamping_node().await;
+    let swapped = done(&node, &["swap", "stamp", path(&fixture("stamp-two"))]).await;
+    let kept = format!("data/plugins/{}.wasm", swapped["version"].as_str().unwrap());
+    fs::copy(fixture("stamp-one"), node.path(&kept)).unwrap();
+    let definition = node.path("api.openapi.yaml");
+    let text = fs::read_to_string(&definition).unwrap();
+    fs::write(&definition, text + "\n").unwrap();
+    node.until_logged(&["not what was swapped in"]).await;
+    assert_eq!(stamp(&node).await, "two");
+}
+
+#[tokio::test]
+async fn a_canary_gets_the_requests_with_its_header_until_it_is_promoted() {
+    let node = stamping_node().await;
+    let two = fixture("stamp-two");
+    done(
+        &node,
+        &["swap", "stamp", path(&two), "--canary", "x-canary: yes"],
+    )
+    .await;
+    let chosen = async || {
+        let request = node.build("GET", "/test/a").header("x-canary", "yes");
+        node.ask(request).await.header("x-stamp").to_owned()
+    };
+    until("the canary serves", async || {
+        (chosen().await == "two").then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(
+            (stamp(&node).await.as_str(), chosen().await.as_str()),
+            ("one", "two")
+        );
+    }
+    let second = plugin(&node, &["swap", "stamp", path(&two)]).await;
+    assert!(String::from_utf8_lossy(&second.stderr).contains("canary"));
+
+    done(&node, &["promote", "stamp"]).await;
+    until("it is the only version", async || {
+        (stamp(&node).await == "two").then_some(())
+    })
+    .await;
+    assert_eq!(canary(&node, "stamp").await["outcome"], "promoted");
+    let node = node.kill9().await.start().await;
+    assert_eq!(stamp(&node).await, "two");
+}
+
+#[tokio::test]
+async fn a_canary_gets_its_share_and_is_promoted_by_itself_where_nothing_is_wrong() {
+    let node = stamping_node().await;
+    let two = fixture("stamp-two");
+    done(
+        &node,
+        &[
+            "swap",
+            "stamp",
+            path(&two),
+            "--canary",
+            "25%",
+            "--for",
+            "1s",
+        ],
+    )
+    .await;
+    let load = Load::start(&node, "/test/a", 8);
+    until("it is promoted", async || {
+        (canary(&node, "stamp").await["outcome"] == "promoted").then_some(())
+    })
+    .await;
+    load.stop().await.assert_only(200);
+    let figures = canary(&node, "stamp").await;
+    let requests = |side: &str| figures[side]["requests"].as_f64().unwrap();
+    let share = requests("canary") / (requests("canary") + requests("stable"));
+    assert!(
+        (0.1..0.4).contains(&share),
+        "{share} of the requests: {figures}"
+    );
+    assert_eq!(stamp(&node).await, "two");
+}
+
+#[tokio::test]
+async fn a_canary_that_faults_is_rolled_back_by_itself() {
+    let node = guarded_node().await;
+    let trap = fixture("trap");
+    done(&node, &["swap", "guard", path(&trap), "--canary", "50%"]).await;
+    let load = Load::start(&node, "/test/a", 4);
+    let outcome = until("it is rolled back", async || {
+        let canary = canary(&node, "guard").await;
+        canary["outcome"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(outcome.starts_with("rolled back: "), "{outcome}");
+    node.until_logged(&["canary rolled back", "guard"]).await;
+    load.stop().await;
+    for _ in 0..20 {
+        node.get("/test/a").await.assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_strangers_change_nothing() {
+    let node = stamping_node().await;
+    let component = fs::read(fixture("stamp-two")).unwrap();
+    let path = "/tidegate/v1/plugins/stamp";
+    let ask = async |method: &str, host: &str, kind: &str| {
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request.header("host", host).header("content-type", kind);
+        node.ask_admin(request.body(component.clone().into()).unwrap())
+            .await
+    };
+    let own = node.admin_address().to_string();
+    // What a page can send without asking, and what a name can do that was pointed to this machine.
+    ask("POST", &own, "text/plain").await.assert_status(404);
+    ask("PUT", &own, "text/plain").await.assert_status(415);
+    ask("PUT", "attacker.example:9080", "application/wasm")
+        .await
+        .assert_status(403);
+    assert_eq!(stamp(&node).await, "one");
+    ask("PUT", &own, "application/wasm")
+        .await
+        .assert_status(200);
+}
