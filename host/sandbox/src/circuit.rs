@@ -85,7 +85,9 @@ impl Admitted<'_> {
             Err(fault) => {
                 let faults = self.circuit.faults.get().saturating_add(1);
                 self.circuit.faults.set(faults);
-                if self.trial || faults >= FAULTS_MAX || matches!(fault, Fault::Start(_)) {
+                let enough = faults >= FAULTS_MAX || matches!(fault, Fault::Start(_));
+                // Calls that were under way when it opened do not lengthen the pause.
+                if self.trial || (enough && self.circuit.open.borrow().is_none()) {
                     self.circuit.open(now(), fault.to_string());
                 }
             }
@@ -168,6 +170,19 @@ mod tests {
         }
         assert!(call(&circuit, now, Err(Fault::Start("no".to_owned()))));
         assert!(!call(&circuit, now, Ok(())));
+    }
+
+    #[test]
+    fn calls_that_were_under_way_when_it_opened_do_not_lengthen_the_pause() {
+        let (circuit, now) = (Circuit::default(), Instant::now());
+        let under_way: Vec<_> = (0..3 * FAULTS_MAX)
+            .map(|_| circuit.admit(now).expect("closed"))
+            .collect();
+        for call in under_way {
+            call.settle(&trap(), || now);
+        }
+        assert!(call(&circuit, now + PAUSE_MIN, Ok(())), "the trial");
+        assert!(call(&circuit, now, Ok(())), "closed again");
     }
 
     #[test]
