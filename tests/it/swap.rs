@@ -199,6 +199,59 @@ async fn a_canary_gets_the_requests_with_its_header_until_it_is_promoted() {
 }
 
 #[tokio::test]
+async fn other_changes_to_plugins_wait_for_a_canary_and_leave_it_whole() {
+    let bindings =
+        ["stamp", "other"].map(|plugin| json!({ "step": "response-transform", "plugin": plugin }));
+    let [first, second] = bindings;
+    let operation = Operation::mock("hello").binding(second).binding(first);
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("stamp", &fixture("stamp-one"))
+        .plugin("other", &fixture("stamp-one"))
+        .start()
+        .await;
+    let two = fixture("stamp-two");
+    done(&node, &["swap", "other", path(&two)]).await;
+    let trial = ["swap", "stamp", path(&two), "--canary", "x-canary: yes"];
+    done(&node, &trial).await;
+    for change in [
+        &["rollback", "other"][..],
+        &["swap", "other", path(&two)],
+        &["promote", "other"],
+    ] {
+        let refused = plugin(&node, change).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("canary"), "{change:?}: {said}");
+    }
+    assert!(canary(&node, "stamp").await["outcome"].is_null());
+    done(&node, &["promote", "stamp"]).await;
+    let node = node.kill9().await.start().await;
+    assert_eq!(stamp(&node).await, "two");
+}
+
+#[tokio::test]
+async fn a_file_that_is_saved_while_a_canary_runs_is_served_and_ends_it() {
+    let node = stamping_node().await;
+    let revision = async || node.admin("/tidegate/v1/node").await.json()["revision"].clone();
+    let before = revision().await;
+    let two = fixture("stamp-two");
+    done(&node, &["swap", "stamp", path(&two), "--canary", "50%"]).await;
+    let binding = json!({ "step": "response-transform", "plugin": "stamp" });
+    let edited = Api::new().route("GET /a", Operation::mock("edited").binding(binding));
+    fs::write(node.path("api.openapi.yaml"), edited.text()).unwrap();
+    until("the edit serves", async || {
+        (node.get("/test/a").await.text() == "edited").then_some(())
+    })
+    .await;
+    assert_eq!(stamp(&node).await, "one");
+    let ended = canary(&node, "stamp").await;
+    assert_eq!(ended["outcome"], "ended by a reload");
+    // The canary's deployment had a revision of its own.
+    let after = revision().await;
+    assert_eq!(after.as_u64(), before.as_u64().map(|before| before + 2));
+}
+
+#[tokio::test]
 async fn a_canary_gets_its_share_and_is_promoted_by_itself_where_nothing_is_wrong() {
     let node = stamping_node().await;
     let two = fixture("stamp-two");

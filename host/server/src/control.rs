@@ -12,7 +12,7 @@ use serde::Serialize;
 use tidegate_model::canary::{Bounds, Judgement, Observed, Split, judge};
 use tidegate_model::config::{self, Node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use crate::builtin;
 use crate::deploy::{Deployed, Deployer};
@@ -24,7 +24,7 @@ use crate::serving::{Canary, Serving};
 use crate::store::embedded::Embedded;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Directory;
-use crate::versions::Versions;
+use crate::versions::{Components, Versions};
 
 /// The one who changes what a node serves.
 pub struct Control {
@@ -39,21 +39,8 @@ pub struct Control {
     pub versions: Versions,
     pub serving: Arc<ArcSwap<Serving>>,
     pub snapshots: watch::Sender<Arc<Serving>>,
-    pub trial: Option<Trial>,
-}
-
-/// A canary that runs, or how the last one ended.
-pub struct Trial {
-    plugin: String,
-    version: String,
-    split: Split,
-    bounds: Bounds,
-    began: Instant,
-    /// When it becomes the only version; until somebody says so, where absent.
-    promote_after: Option<Duration>,
-    outcome: Option<String>,
-    /// The last figures of both.
-    observed: (Observed, Observed),
+    /// How the last canary ended.
+    pub ended: Option<CanaryReport>,
 }
 
 /// What the admin address asks for.
@@ -105,8 +92,9 @@ pub struct Report {
 }
 
 /// A canary, as people want to see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct CanaryReport {
+    pub plugin: String,
     pub version: String,
     pub split: String,
     pub age_ms: u64,
@@ -117,7 +105,7 @@ pub struct CanaryReport {
 }
 
 /// What requests of one version came to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Figures {
     pub requests: u64,
     pub failures: u64,
@@ -149,12 +137,18 @@ impl Signals {
 /// The way to a [`Control`]: a few commands may wait, more are refused.
 pub fn channel() -> (Commands, mpsc::Receiver<Command>) {
     let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
-    (Commands(sender), receiver)
+    let commands = Commands {
+        sender,
+        receiving: Semaphore::new(COMPONENTS_MAX),
+    };
+    (commands, receiver)
 }
 
 /// Hands commands over.
-#[derive(Clone)]
-pub struct Commands(mpsc::Sender<Command>);
+pub struct Commands {
+    sender: mpsc::Sender<Command>,
+    receiving: Semaphore,
+}
 
 impl Commands {
     /// Sends a command, and waits until it is done.
@@ -163,10 +157,15 @@ impl Commands {
     /// What the command says, or that too many wait.
     pub async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let (reply, done) = oneshot::channel();
-        self.0
+        self.sender
             .try_send(command(reply))
             .map_err(|_| anyhow::anyhow!("too many commands wait"))?;
         done.await.context("the node is ending")?
+    }
+
+    /// The right to take a component into memory, until it is dropped; none while others are taken.
+    pub fn receive(&self) -> Option<SemaphorePermit<'_>> {
+        self.receiving.try_acquire().ok()
     }
 }
 
@@ -184,18 +183,16 @@ impl Control {
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                _ = signals.hang_up.recv() => self.reload().await,
-                // Losing a change is losing it to a reload that reads the files anyway, or to the end.
-                () = files.changed() => self.reload().await,
+                _ = signals.hang_up.recv() => self.reload(&mut files).await,
+                () = files.changed() => self.reload(&mut files).await,
                 Some(command) = commands.recv() => self.obey(command).await,
                 _ = judging.tick(), if running => self.judge(),
             }
-            files.watch(&self.path, &self.node);
         }
     }
 
     /// Serves from the files as they are now; where they are wrong, everything stays as it was.
-    async fn reload(&mut self) {
+    async fn reload(&mut self, files: &mut Files) {
         let began = Instant::now();
         match self.try_reload().await {
             Ok(revision) => {
@@ -205,6 +202,7 @@ impl Control {
                 tracing::error!("reload refused, the last good configuration serves on:\n{error:#}")
             }
         }
+        files.watch(&self.path, &self.node);
     }
 
     async fn try_reload(&mut self) -> Result<u64> {
@@ -229,15 +227,11 @@ impl Control {
         apply_state(&node, &self.services, &self.store)?;
         self.directory.update(upstreams).context("upstreams")?;
         self.node = node;
-        self.end_trial("ended by a reload");
+        self.conclude("ended by a reload");
         Ok(self.publish(Serving::only(deployed)))
     }
 
-    async fn deploy(
-        &self,
-        node: &Node,
-        components: &crate::versions::Components,
-    ) -> Result<Arc<Deployed>> {
+    async fn deploy(&self, node: &Node, components: &Components) -> Result<Arc<Deployed>> {
         let before = self.serving.load_full();
         self.deployer
             .deploy(&self.path, node, components, Some(&before.stable))
@@ -246,7 +240,7 @@ impl Control {
             .map_err(|problems| anyhow::anyhow!("{problems}"))
     }
 
-    /// Hands the workers what they serve from; gives its revision.
+    /// Hands the workers what they serve from; gives its revision. What nothing serves or goes back to leaves the disk.
     fn publish(&self, serving: Serving) -> u64 {
         let serving = Arc::new(serving);
         let newest = serving
@@ -256,6 +250,9 @@ impl Control {
         let revision = newest.revision;
         self.metrics.serve(&serving);
         self.serving.store(serving.clone());
+        if serving.canary.is_none() {
+            self.versions.sweep();
+        }
         self.snapshots.send_replace(serving);
         revision
     }
@@ -284,14 +281,8 @@ impl Control {
                 self.plugins().join(", ")
             );
         }
-        if let Some(canary) = &self.serving.load().canary {
-            bail!(
-                "a canary of \"{}\" is running: promote it or roll it back first",
-                canary.plugin
-            );
-        }
-        let hash = tidegate_sandbox::artifact::content_hash(&component);
-        let file = self.versions.keep(&hash, &component)?;
+        self.sees_no_canary()?;
+        let (hash, file) = self.versions.keep(component).await?;
         let mut components = self.versions.components();
         components.insert(plugin.clone(), file);
         let deployed = match self.deploy(&self.node, &components).await {
@@ -305,21 +296,12 @@ impl Control {
             None => {
                 self.versions.put_in_force(&plugin, &hash)?; // on the disk before it serves
                 self.publish(Serving::only(deployed));
-                self.versions.sweep();
             }
             Some(split) => {
                 let stable = self.serving.load_full().stable.clone();
-                let canary = Canary::new(&stable, deployed, split.clone(), plugin.clone());
-                self.trial = Some(Trial {
-                    plugin: plugin.clone(),
-                    version: hash.clone(),
-                    split,
-                    bounds: Bounds::default(),
-                    began: Instant::now(),
-                    promote_after,
-                    outcome: None,
-                    observed: Default::default(),
-                });
+                let changed = (plugin.clone(), hash.clone());
+                let canary = Canary::new(&stable, deployed, changed, split, promote_after);
+                self.ended = None;
                 self.publish(Serving {
                     stable,
                     canary: Some(Arc::new(canary)),
@@ -337,20 +319,13 @@ impl Control {
     /// Makes the canary the only version.
     fn promote(&mut self, plugin: &str) -> Result<Report> {
         let serving = self.serving.load_full();
-        let Some(canary) = serving
-            .canary
-            .as_ref()
-            .filter(|canary| canary.plugin == plugin)
-        else {
+        let of_plugin = |canary: &&Arc<Canary>| canary.plugin == plugin;
+        let Some(canary) = serving.canary.as_ref().filter(of_plugin) else {
             bail!("no canary of \"{plugin}\" is running");
         };
-        let version = self.trial.as_ref().map(|trial| trial.version.clone());
-        self.versions
-            .put_in_force(plugin, &version.context("a canary has a version")?)?;
-        self.end_trial("promoted");
+        self.versions.put_in_force(plugin, &canary.version)?;
+        self.conclude("promoted");
         self.publish(Serving::only(canary.deployed.clone()));
-        self.versions.sweep();
-        tracing::info!(plugin, "canary promoted");
         Ok(self.report(plugin))
     }
 
@@ -362,9 +337,11 @@ impl Control {
             .as_ref()
             .is_some_and(|canary| canary.plugin == plugin)
         {
-            self.end_canary("rolled back");
+            self.conclude("rolled back");
+            self.publish(Serving::only(serving.stable.clone()));
             return Ok(self.report(plugin));
         }
+        self.sees_no_canary()?;
         let mut components = self.versions.components();
         match self.versions.before(plugin)? {
             Some(file) => components.insert(plugin.to_owned(), file),
@@ -373,28 +350,37 @@ impl Control {
         let deployed = self.deploy(&self.node, &components).await?;
         self.versions.take_back(plugin)?;
         self.publish(Serving::only(deployed));
-        self.versions.sweep();
         tracing::info!(plugin, "plugin rolled back");
         Ok(self.report(plugin))
+    }
+
+    /// Whether one version of everything serves, so that another change can be made.
+    fn sees_no_canary(&self) -> Result<()> {
+        match &self.serving.load().canary {
+            None => Ok(()),
+            Some(canary) => bail!(
+                "a canary of \"{}\" is running: promote it or roll it back first",
+                canary.plugin
+            ),
+        }
     }
 
     /// Compares both versions, and ends the canary where it exceeds its bounds or its time is over.
     fn judge(&mut self) {
         let serving = self.serving.load_full();
-        let (Some(canary), Some(trial)) = (&serving.canary, &mut self.trial) else {
+        let Some(canary) = &serving.canary else {
             return;
         };
-        trial.observed = canary.observed(&serving.stable);
-        let (stable, new) = &trial.observed;
-        match judge(&trial.bounds, stable, new) {
+        let (stable, new) = canary.observed(&serving.stable);
+        match judge(&Bounds::default(), &stable, &new) {
             Judgement::Exceeds(what) => {
-                tracing::error!(plugin = canary.plugin, "canary rolled back: {what}");
-                self.end_canary(&format!("rolled back: {what}"));
+                self.conclude(&format!("rolled back: {what}"));
+                self.publish(Serving::only(serving.stable.clone()));
             }
             Judgement::Within
-                if trial
+                if canary
                     .promote_after
-                    .is_some_and(|after| trial.began.elapsed() >= after) =>
+                    .is_some_and(|after| canary.began.elapsed() >= after) =>
             {
                 if let Err(error) = self.promote(&canary.plugin) {
                     tracing::error!(plugin = canary.plugin, "canary not promoted: {error:#}");
@@ -404,19 +390,21 @@ impl Control {
         }
     }
 
-    fn end_canary(&mut self, outcome: &str) {
-        self.end_trial(outcome);
-        let stable = self.serving.load_full().stable.clone();
-        self.publish(Serving::only(stable));
-        self.versions.sweep();
-    }
-
-    fn end_trial(&mut self, outcome: &str) {
+    /// Writes down how the canary ended, where one runs.
+    fn conclude(&mut self, outcome: &str) {
         let serving = self.serving.load_full();
-        if let (Some(canary), Some(trial)) = (&serving.canary, &mut self.trial) {
-            trial.observed = canary.observed(&serving.stable);
-            trial.outcome = Some(outcome.to_owned());
+        let Some(report) = CanaryReport::of(&serving) else {
+            return;
+        };
+        if outcome == "promoted" {
+            tracing::info!(plugin = report.plugin, "canary promoted");
+        } else {
+            tracing::warn!(plugin = report.plugin, "canary {outcome}");
         }
+        self.ended = Some(CanaryReport {
+            outcome: Some(outcome.to_owned()),
+            ..report
+        });
     }
 
     /// The names of all plugins of the node.
@@ -457,29 +445,27 @@ impl Control {
             },
             versions: versions.to_vec(),
             bindings: bound.iter().map(|(_, spec)| spec.name.clone()).collect(),
-            canary: self
-                .trial
-                .as_ref()
-                .filter(|trial| trial.plugin == plugin)
-                .map(|trial| trial.report(&serving)),
+            canary: CanaryReport::of(&serving)
+                .or_else(|| self.ended.clone())
+                .filter(|canary| canary.plugin == plugin),
         }
     }
 }
 
-impl Trial {
-    fn report(&self, serving: &Serving) -> CanaryReport {
-        let (stable, canary) = match &serving.canary {
-            Some(canary) => canary.observed(&serving.stable),
-            None => self.observed,
-        };
-        CanaryReport {
-            version: self.version.clone(),
-            split: self.split.to_string(),
-            age_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            outcome: self.outcome.clone(),
+impl CanaryReport {
+    /// The canary that runs.
+    fn of(serving: &Serving) -> Option<Self> {
+        let canary = serving.canary.as_ref()?;
+        let (stable, new) = canary.observed(&serving.stable);
+        Some(Self {
+            plugin: canary.plugin.clone(),
+            version: canary.version.clone(),
+            split: canary.split.to_string(),
+            age_ms: u64::try_from(canary.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome: None,
             stable: Figures::of(&stable),
-            canary: Figures::of(&canary),
-        }
+            canary: Figures::of(&new),
+        })
     }
 }
 
@@ -497,5 +483,7 @@ impl Figures {
 
 /// Commands that wait; people send one at a time.
 const COMMANDS_MAX: usize = 16;
+/// Components in memory at once, each of 256 MiB at the most.
+const COMPONENTS_MAX: usize = 2;
 /// Soon enough that a broken version serves few requests, seldom enough to cost nothing.
 const JUDGE_EVERY: Duration = Duration::from_millis(250);

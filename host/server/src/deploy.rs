@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -25,7 +26,7 @@ use crate::versions::Components;
 
 /// What a node serves from: immutable, shared by all workers.
 pub struct Deployed {
-    /// Counts deployments of this process, from 1.
+    /// Counts deployments of this process, from 1; no two have the same.
     pub revision: u64,
     pub snapshot: Snapshot,
     /// In the order of the snapshot's bindings.
@@ -49,6 +50,8 @@ pub struct Deployer {
     runtime: Arc<Runtime>,
     services: Arc<dyn Services>,
     metrics: Arc<Metrics>,
+    /// The last revision that was given.
+    revision: AtomicU64,
 }
 
 impl Deployer {
@@ -57,6 +60,7 @@ impl Deployer {
             runtime,
             services,
             metrics,
+            revision: AtomicU64::new(0),
         }
     }
 
@@ -105,7 +109,7 @@ impl Deployer {
             return Err(problems);
         }
         let metrics = self.metrics.deployed(&snapshot);
-        let revision = before.map_or(1, |before| before.revision + 1);
+        let revision = self.revision.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(Deployed {
             revision,
             snapshot,
@@ -280,7 +284,8 @@ fn load_version(runtime: &Runtime, file: &Path) -> Result<Arc<Plugin>, String> {
     let plugin = read_component(file).and_then(|bytes| load_plugin(runtime, &bytes))?;
     if file.file_stem().is_none_or(|hash| *hash != *plugin.hash) {
         return Err(format!(
-            "{} is not what was swapped in: its content has another hash than its name",
+            "{} is not what was swapped in: its content has another hash than its name; swap the plugin in again, or take \
+             it out of versions.json beside it to serve what the configuration says",
             file.display()
         ));
     }

@@ -167,7 +167,7 @@ impl Starting<'_> {
             versions,
             serving,
             snapshots,
-            trial: None,
+            ended: None,
         };
         // Who reads the ready line may send a signal at once.
         let signals = Signals::listen()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tidegate_model::config::Node;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Tells when one of the node's files was saved.
 pub struct Files {
@@ -14,6 +15,8 @@ pub struct Files {
     events: mpsc::UnboundedReceiver<PathBuf>,
     files: BTreeSet<PathBuf>,
     folders: BTreeSet<PathBuf>,
+    /// A change was seen; it is told when nothing more has come until then.
+    quiet_at: Option<Instant>,
 }
 
 impl Files {
@@ -41,6 +44,7 @@ impl Files {
             events,
             files: BTreeSet::new(),
             folders: BTreeSet::new(),
+            quiet_at: None,
         })
     }
 
@@ -71,19 +75,28 @@ impl Files {
     ///
     /// # Cancel safety
     ///
-    /// A change is lost if the future is dropped while it waits for the pause.
+    /// Nothing is lost: the next call goes on where a dropped one was.
     pub async fn changed(&mut self) {
         loop {
-            match self.events.recv().await {
-                Some(path) if self.files.contains(&canonical(&path)) => break,
+            let event = match self.quiet_at {
+                None => self.events.recv().await,
+                Some(quiet_at) => match tokio::time::timeout_at(quiet_at, self.events.recv()).await
+                {
+                    Ok(event) => event,
+                    Err(_) => {
+                        self.quiet_at = None;
+                        return;
+                    }
+                },
+            };
+            match event {
+                Some(path) if self.quiet_at.is_some() || self.files.contains(&canonical(&path)) => {
+                    self.quiet_at = Some(Instant::now() + PAUSE);
+                }
                 Some(_) => {}
                 None => std::future::pending().await,
             }
         }
-        while tokio::time::timeout(PAUSE, self.events.recv())
-            .await
-            .is_ok_and(|event| event.is_some())
-        {}
     }
 }
 
@@ -113,3 +126,34 @@ fn canonical(file: &Path) -> PathBuf {
 
 /// Longer than the gaps of one save, shorter than a person's patience.
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_told_to_whoever_asks_again_and_again() {
+        let folder = std::env::temp_dir().join(format!("tidegate-reload-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.canonicalize().unwrap().join("node.toml");
+        let mut files = Files::new().unwrap();
+        files.files = BTreeSet::from([file.clone()]);
+        files
+            .watcher
+            .watch(&folder, RecursiveMode::NonRecursive)
+            .unwrap();
+        std::fs::write(&file, "[node]").unwrap();
+        // Each call is given up sooner than the pause is over.
+        let told = async {
+            while tokio::time::timeout(PAUSE / 4, files.changed())
+                .await
+                .is_err()
+            {}
+        };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, told)
+            .await
+            .expect("it is told");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

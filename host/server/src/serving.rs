@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tidegate_model::canary::{Observed, Split};
@@ -22,6 +22,11 @@ pub struct Canary {
     pub split: Split,
     /// The plugin that differs.
     pub plugin: String,
+    /// The hash of its new version.
+    pub version: String,
+    pub began: Instant,
+    /// When it becomes the only version by itself; never, where absent.
+    pub promote_after: Option<Duration>,
     /// What requests of each side came to while both served.
     pub stable_counts: Counts,
     pub canary_counts: Counts,
@@ -38,7 +43,6 @@ pub struct Counts {
 }
 
 /// A side of a canary, for who counts.
-#[derive(Clone)]
 pub enum Side {
     Stable(Arc<Canary>),
     Canary(Arc<Canary>),
@@ -61,12 +65,22 @@ impl Serving {
 }
 
 impl Canary {
-    pub fn new(stable: &Deployed, deployed: Arc<Deployed>, split: Split, plugin: String) -> Self {
+    /// `deployed`, beside `stable`, from now on.
+    pub fn new(
+        stable: &Deployed,
+        deployed: Arc<Deployed>,
+        (plugin, version): (String, String),
+        split: Split,
+        promote_after: Option<Duration>,
+    ) -> Self {
         Self {
             faults_before: faults(stable, &plugin),
             deployed,
             split,
             plugin,
+            version,
+            began: Instant::now(),
+            promote_after,
             stable_counts: Counts::default(),
             canary_counts: Counts::default(),
         }

@@ -12,7 +12,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tidegate_sandbox::artifact::content_hash;
 
 /// The versions that a node keeps.
 pub struct Versions {
@@ -84,18 +86,27 @@ impl Versions {
             .map_or(&[], |history| &history.in_force)
     }
 
-    /// Keeps a component, without putting it in force; gives its file.
+    /// Keeps a component, without putting it in force; gives its hash and its file. Hashing and flushing megabytes takes a
+    /// while, so it is done on the pool for such work.
     ///
     /// # Errors
     ///
     /// Where the disk does not take it.
-    pub fn keep(&self, hash: &str, component: &[u8]) -> Result<PathBuf> {
-        let file = self.file(hash);
-        if !file.exists() {
-            fs::create_dir_all(&self.directory).context("the directory of plugin versions")?;
-            replace(&file, component).with_context(|| file.display().to_string())?;
-        }
-        Ok(file)
+    ///
+    /// # Cancel safety
+    ///
+    /// The component may be kept all the same, until the next [`Self::sweep`].
+    pub async fn keep(&self, component: Bytes) -> Result<(String, PathBuf)> {
+        let directory = self.directory.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let hash = content_hash(&component);
+            let file = file_of(&directory, &hash);
+            fs::create_dir_all(&directory).context("the directory of plugin versions")?;
+            // Also where it is there: so a damaged one is mended.
+            replace(&file, &component).with_context(|| file.display().to_string())?;
+            Ok((hash, file))
+        });
+        kept.await.context("keeping the component")?
     }
 
     /// Puts a kept version in force.
@@ -162,8 +173,12 @@ impl Versions {
     }
 
     fn file(&self, hash: &str) -> PathBuf {
-        self.directory.join(format!("{hash}.wasm"))
+        file_of(&self.directory, hash)
     }
+}
+
+fn file_of(directory: &Path, hash: &str) -> PathBuf {
+    directory.join(format!("{hash}.wasm"))
 }
 
 /// Writes a file so that it is there whole, on the disk, or as it was before.
@@ -192,8 +207,8 @@ mod tests {
         directory
     }
 
-    #[test]
-    fn what_was_put_in_force_is_after_a_restart_and_can_be_taken_back() {
+    #[tokio::test]
+    async fn what_was_put_in_force_is_after_a_restart_and_can_be_taken_back() {
         let directory = directory("restart");
         let mut versions = Versions::open(&directory).unwrap();
         let in_force = |versions: &Versions| {
@@ -201,9 +216,9 @@ mod tests {
             Some(fs::read_to_string(file).unwrap())
         };
         assert_eq!(in_force(&versions), None);
-        for hash in ["one", "two"] {
-            versions.keep(hash, hash.as_bytes()).unwrap();
-            versions.put_in_force("a", hash).unwrap();
+        for component in ["one", "two"] {
+            let (hash, _) = versions.keep(component.into()).await.unwrap();
+            versions.put_in_force("a", &hash).unwrap();
         }
         let mut versions = Versions::open(&directory).unwrap();
         assert_eq!(in_force(&versions).as_deref(), Some("two"));
@@ -216,14 +231,14 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
-    #[test]
-    fn the_disk_holds_what_can_be_gone_back_to_and_no_more() {
+    #[tokio::test]
+    async fn the_disk_holds_what_can_be_gone_back_to_and_no_more() {
         let directory = directory("sweep");
         let mut versions = Versions::open(&directory).unwrap();
+        let mut last = String::new();
         for number in 0..HISTORY_MAX + 5 {
-            let hash = format!("{number:02}");
-            versions.keep(&hash, b"component").unwrap();
-            versions.put_in_force("a", &hash).unwrap();
+            (last, _) = versions.keep(number.to_string().into()).await.unwrap();
+            versions.put_in_force("a", &last).unwrap();
         }
         versions.sweep();
         let components = fs::read_dir(&directory).unwrap().flatten().filter(|file| {
@@ -232,7 +247,7 @@ mod tests {
                 .is_some_and(|ending| ending == "wasm")
         });
         assert_eq!(components.count(), HISTORY_MAX);
-        assert_eq!(versions.history("a").last().unwrap(), "14");
+        assert_eq!(versions.history("a").last(), Some(&last));
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -25,10 +25,7 @@ use crate::request::reply;
 pub async fn answer(commands: &Commands, rest: &str, request: Request<Incoming>) -> Response<Body> {
     match (request.method().clone(), rest.split_once('/'), rest) {
         (Method::GET, None, "") => done(commands.send(Command::Report).await),
-        (Method::PUT, None, name) if !name.is_empty() => match read(name, request).await {
-            Ok(swap) => done(commands.send(|reply| Command::Swap(swap, reply)).await),
-            Err(refusal) => refusal,
-        },
+        (Method::PUT, None, name) if !name.is_empty() => swap(commands, name, request).await,
         (Method::PUT, Some((name, "promote")), _) => {
             let name = name.to_owned();
             done(commands.send(|reply| Command::Promote(name, reply)).await)
@@ -41,6 +38,19 @@ pub async fn answer(commands: &Commands, rest: &str, request: Request<Incoming>)
             StatusCode::NOT_FOUND,
             "there is GET /tidegate/v1/plugins, and PUT /tidegate/v1/plugins/NAME[/promote|/rollback]",
         ),
+    }
+}
+
+async fn swap(commands: &Commands, name: &str, request: Request<Incoming>) -> Response<Body> {
+    let Some(_receiving) = commands.receive() else {
+        return message(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "other components are being swapped in: try again",
+        );
+    };
+    match read(name, request).await {
+        Ok(swap) => done(commands.send(|reply| Command::Swap(swap, reply)).await),
+        Err(refusal) => refusal,
     }
 }
 

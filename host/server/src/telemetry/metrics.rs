@@ -2,7 +2,7 @@
 //!
 //! What requests count is sharded by worker: each thread adds to numbers of its own, and a scrape sums them up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -281,14 +281,9 @@ impl Metrics {
         };
         let serving = lock(&self.serving).clone();
         let deployments = serving.iter().flat_map(|serving| serving.deployments());
-        let mut seen = Vec::new();
         // What a canary did not change, both sides share.
-        let mut fresh = |account: &Account| {
-            let place = std::ptr::from_ref(account);
-            let new = !seen.contains(&place);
-            seen.push(place);
-            new
-        };
+        let mut seen = HashSet::new();
+        let mut fresh = |account: &Account| seen.insert(std::ptr::from_ref(account));
         for deployed in deployments {
             for binding in &deployed.bindings {
                 if fresh(&binding.account) {
