@@ -9,6 +9,7 @@ mod jwt;
 mod limits;
 mod operations;
 mod plugins;
+mod problems;
 mod reload;
 mod swap;
 mod upstreams;

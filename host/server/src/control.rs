@@ -115,9 +115,13 @@ pub struct Figures {
 
 /// What a node is told by the system.
 pub struct Signals {
+    end: EndSignals,
+    hang_up: Signal,
+}
+
+struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
 impl Signals {
@@ -127,11 +131,29 @@ impl Signals {
     /// Where the system does not allow it.
     pub fn listen() -> Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            end: EndSignals {
+                terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+                interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            },
             hang_up: signal(SignalKind::hangup()).context("SIGHUP")?,
         })
     }
+}
+
+impl EndSignals {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What there is to do.
+enum Change {
+    Files,
+    Commanded(Command),
+    Judged,
 }
 
 /// The way to a [`Control`]: a few commands may wait, more are refused.
@@ -170,7 +192,7 @@ impl Commands {
 }
 
 impl Control {
-    /// Makes changes until SIGTERM or SIGINT.
+    /// Makes changes until SIGTERM or SIGINT. A change that is still being prepared then is given up.
     pub async fn run(
         mut self,
         mut files: Files,
@@ -180,20 +202,34 @@ impl Control {
         let mut judging = tokio::time::interval(JUDGE_EVERY);
         loop {
             let running = self.serving.load().canary.is_some();
+            let change = tokio::select! {
+                () = signals.end.recv() => return,
+                _ = signals.hang_up.recv() => Change::Files,
+                () = files.changed() => Change::Files,
+                Some(command) = commands.recv() => Change::Commanded(command),
+                _ = judging.tick(), if running => Change::Judged,
+            };
             tokio::select! {
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
-                _ = signals.hang_up.recv() => self.reload(&mut files).await,
-                () = files.changed() => self.reload(&mut files).await,
-                Some(command) = commands.recv() => self.obey(command).await,
-                _ = judging.tick(), if running => self.judge(),
+                () = signals.end.recv() => return,
+                () = self.make(change, &mut files) => {}
             }
+        }
+    }
+
+    /// # Cancel safety
+    /// What serves and what is on the disk change together, in a step that does not wait.
+    async fn make(&mut self, change: Change, files: &mut Files) {
+        match change {
+            Change::Files => self.reload(files).await,
+            Change::Commanded(command) => self.obey(command).await,
+            Change::Judged => self.judge(),
         }
     }
 
     /// Serves from the files as they are now; where they are wrong, everything stays as it was.
     async fn reload(&mut self, files: &mut Files) {
         let began = Instant::now();
+        tracing::info!("reloading");
         match self.try_reload().await {
             Ok(revision) => {
                 tracing::info!(revision, took_ms = began.elapsed().as_millis(), "reloaded")
@@ -207,17 +243,8 @@ impl Control {
 
     async fn try_reload(&mut self) -> Result<u64> {
         let node = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        if (&node.listeners, &node.admin, node.threads, &node.data)
-            != (
-                &self.node.listeners,
-                &self.node.admin,
-                self.node.threads,
-                &self.node.data,
-            )
-        {
-            tracing::warn!(
-                "[[listener]], [admin], `threads` and `data` are read at the start only: restart for them"
-            );
+        for table in read_at_the_start(&self.node, &node) {
+            tracing::warn!("{table} changed, and is read at the start only: restart for it");
         }
         let upstreams = upstream_settings(&node)?;
         let deployed = self.deploy(&node, &self.versions.components()).await?;
@@ -234,7 +261,7 @@ impl Control {
     async fn deploy(&self, node: &Node, components: &Components) -> Result<Arc<Deployed>> {
         let before = self.serving.load_full();
         self.deployer
-            .deploy(&self.path, node, components, Some(&before.stable))
+            .deploy(node, components, Some(&before.stable))
             .await
             .map(Arc::new)
             .map_err(|problems| anyhow::anyhow!("{problems}"))
@@ -479,6 +506,37 @@ impl Figures {
             mean_ms: (mean * 1e3).round() / 1e3,
         }
     }
+}
+
+/// What differs of the settings that a running node keeps.
+fn read_at_the_start<'n>(running: &'n Node, node: &'n Node) -> impl Iterator<Item = &'static str> {
+    // The two that deployments read are applied.
+    let limits = |node: &Node| config::Limits {
+        payload: running.limits.payload,
+        ..node.limits.clone()
+    };
+    let timeouts = |node: &Node| config::Timeouts {
+        integration: running.timeouts.integration,
+        ..node.timeouts.clone()
+    };
+    let tables = [
+        ("[[listener]]", running.listeners != node.listeners),
+        ("[admin]", running.admin != node.admin),
+        ("`threads` of [node]", running.threads != node.threads),
+        ("`data` of [node]", running.data != node.data),
+        (
+            "[limits] (other than `payload`)",
+            limits(running) != limits(node),
+        ),
+        (
+            "[timeouts] (other than `integration`)",
+            timeouts(running) != timeouts(node),
+        ),
+        ("[log]", running.log != node.log),
+    ];
+    tables
+        .into_iter()
+        .filter_map(|(table, differs)| differs.then_some(table))
 }
 
 /// Commands that wait; people send one at a time.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use http::uri::Authority;
 use tidegate_model::config::{self, Node};
 use tidegate_model::deployment::{self as model, Isolation, LogOutput, Snapshot};
@@ -72,12 +73,10 @@ impl Deployer {
     /// All problems; nothing has changed then.
     pub async fn deploy(
         &self,
-        path: &Path,
         node: &Node,
         components: &Components,
         before: Option<&Deployed>,
     ) -> Result<Deployed, Problems> {
-        let place = Place::file(path);
         let snapshot = model::load(node, &builtin::names())?;
         let mut problems = Problems::default();
         let plugins = self
@@ -85,26 +84,9 @@ impl Deployer {
             .await;
         let functions = self.functions(node, before, &mut problems).await;
 
-        let mut bindings = Vec::with_capacity(snapshot.bindings.len());
-        let mut pinned = BTreeSet::new();
-        for spec in &snapshot.bindings {
-            let Some(plugin) = plugins.get(&spec.plugin) else {
-                continue;
-            }; // its loading has been reported
-            match self.binding(spec, plugin, before).await {
-                Ok(binding) => {
-                    match check_destination(&binding, spec, node) {
-                        Ok(host) => pinned.extend(host),
-                        Err(problem) => problems.add(&place, format!("{}: {problem}", spec.name)),
-                    }
-                    bindings.push(binding);
-                }
-                Err(error) => problems.add(
-                    &place,
-                    format!("{}: plugin \"{}\": {error}", spec.name, spec.plugin),
-                ),
-            }
-        }
+        let (bindings, pinned) = self
+            .bindings(node, &snapshot, &plugins, before, &mut problems)
+            .await;
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -241,6 +223,42 @@ impl Deployer {
             services: self.services.clone(),
             account: Arc::default(),
         }
+    }
+
+    /// Configures every binding, in the order of the snapshot; with them, the hosts that standing plans send to.
+    async fn bindings(
+        &self,
+        node: &Node,
+        snapshot: &Snapshot,
+        plugins: &BTreeMap<String, Arc<Plugin>>,
+        before: Option<&Deployed>,
+        problems: &mut Problems,
+    ) -> (Vec<Arc<Binding>>, BTreeSet<String>) {
+        let bound = snapshot.bindings.iter().zip(&snapshot.places);
+        let configuring = bound.filter_map(|(spec, place)| {
+            let plugin = plugins.get(&spec.plugin)?; // where there is none, its loading has been reported
+            Some(async move { (spec, place, self.binding(spec, plugin, before).await) })
+        });
+        // Together, so that many slow ones take no longer than one.
+        let mut configured = stream::iter(configuring).buffered(CONFIGURING_MAX);
+        let mut bindings = Vec::with_capacity(snapshot.bindings.len());
+        let mut pinned = BTreeSet::new();
+        while let Some((spec, place, binding)) = configured.next().await {
+            match binding {
+                Ok(binding) => {
+                    match check_destination(&binding, spec, node) {
+                        Ok(host) => pinned.extend(host),
+                        Err(problem) => problems.add(place, format!("{}: {problem}", spec.name)),
+                    }
+                    bindings.push(binding);
+                }
+                Err(error) => problems.add(
+                    place,
+                    format!("{}: plugin \"{}\": {error}", spec.name, spec.plugin),
+                ),
+            }
+        }
+        (bindings, pinned)
     }
 
     async fn binding(
@@ -383,6 +401,8 @@ fn destination(output: &LogOutput) -> String {
     }
 }
 
+/// Bindings that are configured at once: each has an instance for as long as it takes.
+const CONFIGURING_MAX: usize = 64;
 /// Interpreters need a good second for their first breath.
 const START_DEADLINE: Duration = Duration::from_secs(5);
 /// Calls of one binding that may wait at once, on each worker: with 64 MiB each they would still fit a large machine.

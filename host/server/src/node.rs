@@ -60,7 +60,9 @@ pub fn serve(path: &Path, node: Node, began: Instant, ready: impl FnOnce(&Ready)
         .enable_all()
         .build()
         .context("no runtime")?;
-    LocalSet::new().block_on(&runtime, Starting { path, node, began }.run(ready))
+    let served = LocalSet::new().block_on(&runtime, Starting { path, node, began }.run(ready));
+    runtime.shutdown_background(); // a component that is still being compiled is for nobody
+    served
 }
 
 struct Starting<'a> {
@@ -100,10 +102,7 @@ impl Starting<'_> {
         let mut files = Files::new().context("watching files")?;
         files.watch(path, &node);
         let versions = Versions::open(&node.data.join("plugins"))?;
-        let first = match deployer
-            .deploy(path, &node, &versions.components(), None)
-            .await
-        {
+        let first = match deployer.deploy(&node, &versions.components(), None).await {
             Ok(deployed) => Arc::new(deployed),
             Err(problems) => bail!("{problems}"),
         };

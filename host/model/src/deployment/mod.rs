@@ -15,6 +15,8 @@ pub use compile::{compile, load};
 pub use routes::{Params, Routes, Selection};
 pub use snapshot::{Located, PATH_PREFIX};
 
+use crate::problem::Place;
+
 /// All stages that a node serves, and the bindings that their routes share.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -22,6 +24,9 @@ pub struct Snapshot {
     /// Every distinct binding once: routes refer to it by its place. Two routes with the same plugin, configuration,
     /// grants and limits share one binding, and so its instances.
     pub bindings: Vec<Arc<Binding>>,
+    /// Where each binding was written, or first, where several share it. Beside it and not in it: an edit that only moves
+    /// lines changes no binding.
+    pub places: Vec<Place>,
     index: snapshot::Index,
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Binding, BindingId, Flavor, Snapshot, Stage};
+use crate::problem::Place;
 
 /// Finds stages by API. Made with the snapshot.
 #[derive(Debug, Default)]
@@ -39,10 +40,11 @@ pub enum Located<'s> {
 pub const PATH_PREFIX: &str = "/_aws/execute-api/";
 
 impl Snapshot {
-    /// Puts a snapshot together. `region` and `suffix` are the node's, for host names.
+    /// Puts a snapshot together. Bindings come with where they were written; `region` and `suffix` are the node's, for host
+    /// names.
     pub fn new(
         stages: Vec<Arc<Stage>>,
-        bindings: Vec<Arc<Binding>>,
+        bindings: Vec<(Arc<Binding>, Place)>,
         region: &str,
         suffix: &str,
     ) -> Self {
@@ -61,9 +63,11 @@ impl Snapshot {
             }
         }
         let host_suffix = format!(".execute-api.{region}.{suffix}").to_ascii_lowercase();
+        let (bindings, places) = bindings.into_iter().unzip();
         Self {
             stages,
             bindings,
+            places,
             index: Index { host_suffix, apis },
         }
     }

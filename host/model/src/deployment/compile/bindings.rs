@@ -14,7 +14,8 @@ use crate::problem::{Place, Problems, did_you_mean};
 pub(super) struct Bindings<'n> {
     node: &'n Node,
     builtins: Vec<&'n str>,
-    list: Vec<Arc<Binding>>,
+    /// With where each was written first.
+    list: Vec<(Arc<Binding>, Place)>,
     by_content: HashMap<String, BindingId>,
 }
 
@@ -36,12 +37,12 @@ impl<'n> Bindings<'n> {
         }
     }
 
-    pub(super) fn into_list(self) -> Vec<Arc<Binding>> {
+    pub(super) fn into_list(self) -> Vec<(Arc<Binding>, Place)> {
         self.list
     }
 
     pub(super) fn name(&self, id: BindingId) -> &str {
-        &self.list[id.0 as usize].name
+        &self.list[id.0 as usize].0.name
     }
 
     /// The binding's place, shared with an equal one.
@@ -122,7 +123,7 @@ impl<'n> Bindings<'n> {
         let next = BindingId(self.list.len() as u32);
         let id = *self.by_content.entry(content).or_insert(next);
         if id == next {
-            self.list.push(Arc::new(binding));
+            self.list.push((Arc::new(binding), spec.place));
         }
         Some(id)
     }
