@@ -114,67 +114,78 @@ pub struct Disposition {
     pub message: String,
     /// The gateway response type, `$context.error.responseType`.
     pub response_type: &'static str,
-    /// Whether the node's operator has to hear of it.
-    pub log: bool,
+    pub concern: Concern,
+}
+
+/// Whom an error concerns, and so how loud the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// The node's operator: something here or behind it is broken.
+    Operator,
+    /// Whoever sent it: no request that could be served. Operators want its cause at hand when they are asked.
+    Sender,
+    /// The caller alone: the gateway did what it is there for.
+    Caller,
 }
 
 impl GatewayError {
     /// The consequences of this error.
     pub fn disposition(&self) -> Disposition {
-        let (status, message, response_type, log) = match self {
-            Self::UnknownApi => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
-            Self::UnknownStage { rest: true } => (403, "Forbidden", "ACCESS_DENIED", false),
-            Self::UnknownStage { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
+        use Concern::{Caller, Operator, Sender};
+        let (status, message, response_type, concern) = match self {
+            Self::UnknownApi => (404, "Not Found", "RESOURCE_NOT_FOUND", Caller),
+            Self::UnknownStage { rest: true } => (403, "Forbidden", "ACCESS_DENIED", Caller),
+            Self::UnknownStage { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", Caller),
             Self::UnknownRoute { rest: true } => (
                 403,
                 "Missing Authentication Token",
                 "MISSING_AUTHENTICATION_TOKEN",
-                false,
+                Caller,
             ),
-            Self::UnknownRoute { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", false),
-            Self::BadRequest(_) => (400, "Bad Request", "DEFAULT_4XX", false),
-            Self::Unauthorized { .. } => (401, "Unauthorized", "UNAUTHORIZED", false),
-            Self::Forbidden { .. } => (403, "Forbidden", "ACCESS_DENIED", false),
-            Self::Throttled { .. } => (429, "Too Many Requests", "THROTTLED", false),
+            Self::UnknownRoute { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", Caller),
+            Self::BadRequest(_) => (400, "Bad Request", "DEFAULT_4XX", Sender),
+            Self::Unauthorized { .. } => (401, "Unauthorized", "UNAUTHORIZED", Caller),
+            Self::Forbidden { .. } => (403, "Forbidden", "ACCESS_DENIED", Caller),
+            Self::Throttled { .. } => (429, "Too Many Requests", "THROTTLED", Caller),
             Self::InvalidParameters(message) => {
-                (400, message.as_str(), "BAD_REQUEST_PARAMETERS", false)
+                (400, message.as_str(), "BAD_REQUEST_PARAMETERS", Caller)
             }
-            Self::InvalidBody(message) => (400, message.as_str(), "BAD_REQUEST_BODY", false),
+            Self::InvalidBody(message) => (400, message.as_str(), "BAD_REQUEST_BODY", Caller),
             Self::UnsupportedMediaType => (
                 415,
                 "Unsupported Media Type",
                 "UNSUPPORTED_MEDIA_TYPE",
-                false,
+                Caller,
             ),
-            Self::RequestTooLarge { .. } => (413, "Request Too Long", "REQUEST_TOO_LARGE", false),
+            Self::RequestTooLarge { .. } => (413, "Request Too Long", "REQUEST_TOO_LARGE", Sender),
             Self::RequestBody(BodyError::TooLarge { .. }) => {
-                (413, "Request Too Long", "REQUEST_TOO_LARGE", false)
+                (413, "Request Too Long", "REQUEST_TOO_LARGE", Sender)
             }
             Self::RequestBody(BodyError::IdleTimeout { .. }) => {
-                (408, "Request Timeout", "DEFAULT_4XX", false)
+                (408, "Request Timeout", "DEFAULT_4XX", Sender)
             }
-            Self::RequestBody(_) => (400, "Bad Request", "DEFAULT_4XX", false),
-            Self::AuthorizerFault { .. } => (500, INTERNAL, "AUTHORIZER_FAILURE", true),
-            Self::PluginFault { .. } => (500, INTERNAL, "DEFAULT_5XX", true),
+            Self::RequestBody(_) => (400, "Bad Request", "DEFAULT_4XX", Sender),
+            Self::AuthorizerFault { .. } => (500, INTERNAL, "AUTHORIZER_FAILURE", Operator),
+            Self::PluginFault { .. } => (500, INTERNAL, "DEFAULT_5XX", Operator),
             Self::NoIntegration => (
                 500,
                 "No integration defined for method",
                 "API_CONFIGURATION_ERROR",
-                true,
+                Operator,
             ),
-            Self::Destination(_) => (500, INTERNAL, "API_CONFIGURATION_ERROR", true),
+            Self::Destination(_) => (500, INTERNAL, "API_CONFIGURATION_ERROR", Operator),
             Self::Upstream(error) => return upstream(error),
             Self::Function {
                 fault: Fault::Deadline(_),
                 ..
-            } => (504, TIMEOUT, "INTEGRATION_TIMEOUT", true),
+            } => (504, TIMEOUT, "INTEGRATION_TIMEOUT", Operator),
             Self::Function {
                 fault: Fault::Busy, ..
-            } => (503, UNAVAILABLE, "INTEGRATION_FAILURE", true),
-            Self::Function { .. } => (502, INTERNAL, "INTEGRATION_FAILURE", true),
-            Self::ResponseBody(_) => (502, INTERNAL, "INTEGRATION_FAILURE", true),
+            } => (503, UNAVAILABLE, "INTEGRATION_FAILURE", Operator),
+            Self::Function { .. } => (502, INTERNAL, "INTEGRATION_FAILURE", Operator),
+            Self::ResponseBody(_) => (502, INTERNAL, "INTEGRATION_FAILURE", Operator),
         };
-        disposition(status, message, response_type, log)
+        disposition(status, message, response_type, concern)
     }
 }
 
@@ -188,16 +199,26 @@ fn upstream(error: &UpstreamError) -> Disposition {
         504 => (TIMEOUT, "INTEGRATION_TIMEOUT"),
         _ => (INTERNAL, "INTEGRATION_FAILURE"),
     };
-    disposition(status, message, response_type, status >= 500)
+    let concern = if status >= 500 {
+        Concern::Operator
+    } else {
+        Concern::Sender
+    };
+    disposition(status, message, response_type, concern)
 }
 
-fn disposition(status: u16, message: &str, response_type: &'static str, log: bool) -> Disposition {
+fn disposition(
+    status: u16,
+    message: &str,
+    response_type: &'static str,
+    concern: Concern,
+) -> Disposition {
     let status = StatusCode::from_u16(status).expect("from the tables above");
     Disposition {
         status,
         message: message.to_owned(),
         response_type,
-        log,
+        concern,
     }
 }
 

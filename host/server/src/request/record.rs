@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use super::error::Concern;
 use super::{Exchange, GatewayError, RequestId, own, reply};
 use crate::body::{Body, End, OnEnd};
 use crate::worker::{Local, Sinks, StageLocal};
@@ -48,11 +49,13 @@ impl Record {
     pub fn refuse(self, error: &GatewayError) -> Response<Body> {
         let mut response = reply::from_error(error);
         let id = RequestId::random();
-        tracing::debug!(
-            request_id = id.as_str(),
-            status = response.status().as_u16(),
-            "refused: {error}"
-        );
+        let (request_id, status) = (id.as_str(), response.status().as_u16());
+        match error.disposition().concern {
+            Concern::Sender => self.local.tell_sparingly(|left_out| {
+                tracing::info!(request_id, status, cause = %chain(error), left_out, "request refused");
+            }),
+            _ => tracing::debug!(request_id, status, cause = %chain(error), "request refused"),
+        }
         self.local.unrouted().count(response.status());
         identify(&mut response, &id);
         response
@@ -69,10 +72,18 @@ impl Record {
                 exchange.route().map(|route| route.key.as_str()),
             );
             let (scope, status) = (&exchange.stage.scope, disposition.status.as_u16());
-            if disposition.log {
-                tracing::error!(request_id, stage = scope, route, status, cause = %chain(error), "request failed");
-            } else {
-                tracing::debug!(request_id, stage = scope, route, status, cause = %chain(error), "request refused");
+            match disposition.concern {
+                Concern::Operator => {
+                    tracing::error!(request_id, stage = scope, route, status, cause = %chain(error), "request failed");
+                }
+                Concern::Sender => self.local.tell_sparingly(|left_out| {
+                    tracing::info!(
+                        request_id, stage = scope, route, status, cause = %chain(error), left_out, "request refused"
+                    );
+                }),
+                Concern::Caller => {
+                    tracing::debug!(request_id, stage = scope, route, status, cause = %chain(error), "request refused");
+                }
             }
             exchange.account.error_message = Some(disposition.message);
             exchange.account.error_type = Some(disposition.response_type);

@@ -3,3 +3,4 @@
 pub mod lines;
 pub mod log;
 pub mod metrics;
+pub mod sparing;

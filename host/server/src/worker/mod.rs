@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tidegate_model::deployment::{BindingId, Route, Stage};
 use tidegate_model::headers::{Peer, Via};
@@ -29,6 +29,7 @@ use crate::request;
 use crate::request::exchange::{Exchange, Viewer, draw};
 use crate::serving::{Canary, Serving, Side};
 use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::sparing::Sparing;
 use crate::upstream::{Handle, TargetAddress, Upstreams};
 
 /// What a worker was told when the node started.
@@ -72,6 +73,7 @@ pub struct Local {
     /// By the address of the stage, which the snapshot keeps alive.
     stages: HashMap<*const Stage, Rc<StageLocal>>,
     unrouted: MetricsHandle,
+    sparing: Sparing,
 }
 
 /// How an integration is carried out.
@@ -122,6 +124,8 @@ pub struct StageLocal {
     unrouted: MetricsHandle,
     /// By the route's place: whether something looks at the request's fields after they were forwarded.
     keeps_headers: Vec<bool>,
+    /// By the route's place: what functions are told of stage and route, in fields of the gateway's own.
+    told: Vec<Vec<(HeaderName, HeaderValue)>>,
 }
 
 /// This thread's shard of a route's metrics.
@@ -210,9 +214,28 @@ impl Service for Worker {
         request::handle(&self, request, &connection).await
     }
 
-    fn refused(&self, _connection: &Connection, status: http::StatusCode) -> Option<String> {
-        self.serving.borrow().stable.unrouted.count(status);
-        Some(request::RequestId::random().as_str().to_owned())
+    fn refused(&self, connection: &Connection, status: http::StatusCode) -> Option<String> {
+        let local = self.serving.borrow().stable.clone();
+        local.unrouted.count(status);
+        let id = request::RequestId::random();
+        local.tell_sparingly(|left_out| {
+            let (request_id, peer) = (id.as_str(), connection.peer);
+            let (status, cause) = (status.as_u16(), unreadable(status));
+            tracing::info!(request_id, %peer, status, cause, left_out, "request refused");
+        });
+        Some(id.as_str().to_owned())
+    }
+}
+
+/// Why a request was answered before it could be read whole.
+fn unreadable(status: http::StatusCode) -> &'static str {
+    match status {
+        http::StatusCode::REQUEST_TIMEOUT => "the header section did not come in time",
+        http::StatusCode::URI_TOO_LONG => "the request's target is too long",
+        http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "the header section is over the limit (`head` or `headers` in [limits])"
+        }
+        _ => "what was sent is not HTTP",
     }
 }
 
@@ -272,6 +295,7 @@ impl Local {
             functions,
             stages: HashMap::new(),
             unrouted,
+            sparing: Sparing::default(),
             side,
             deployed: deployed.clone(),
         };
@@ -317,6 +341,13 @@ impl Local {
         }
     }
 
+    /// Writes a log line that strangers can cause, where there is room for one; it is told how many were left out before.
+    pub fn tell_sparingly(&self, write: impl FnOnce(Option<u64>)) {
+        if let Some(left_out) = self.sparing.admit() {
+            write((left_out > 0).then_some(left_out));
+        }
+    }
+
     /// Requests that no stage took.
     pub fn unrouted(&self) -> &MetricsHandle {
         &self.unrouted
@@ -329,6 +360,15 @@ impl Local {
         match exchange.route {
             Some(place) if !kept(place) => std::mem::take(&mut exchange.head.headers),
             _ => exchange.head.headers.clone(),
+        }
+    }
+
+    /// What a function is told of the request's stage and route.
+    pub fn told_to_functions(&self, exchange: &Exchange) -> &[(HeaderName, HeaderValue)] {
+        let stage = self.stages.get(&Arc::as_ptr(&exchange.stage));
+        match (stage, exchange.route) {
+            (Some(stage), Some(place)) => &stage.told[place],
+            _ => &[],
         }
     }
 
@@ -364,6 +404,11 @@ impl Local {
                 .collect(),
             unrouted: MetricsHandle(metrics.unrouted.clone(), shard),
             keeps_headers,
+            told: stage
+                .entries
+                .iter()
+                .map(|route| told(stage, route))
+                .collect(),
         }
     }
 
@@ -375,6 +420,30 @@ impl Local {
             }
         })
     }
+}
+
+/// What has no place in a field (RFC 9110 section 5.5) is not told.
+fn told(stage: &Stage, route: &Route) -> Vec<(HeaderName, HeaderValue)> {
+    let of_stage = [
+        ("tidegate-api-id".to_owned(), &stage.api_id),
+        ("tidegate-stage".to_owned(), &stage.name),
+        ("tidegate-route".to_owned(), &route.key),
+    ];
+    let variables = stage
+        .variables
+        .iter()
+        .map(|(name, value)| (format!("tidegate-stage-variable-{name}"), value));
+    let field = |(name, value): (String, &String)| {
+        Some((
+            HeaderName::try_from(name).ok()?,
+            HeaderValue::from_str(value).ok()?,
+        ))
+    };
+    of_stage
+        .into_iter()
+        .chain(variables)
+        .filter_map(field)
+        .collect()
 }
 
 impl StageLocal {
