@@ -178,3 +178,37 @@ async fn a_flood_of_bad_requests_does_not_become_a_flood_of_lines() {
         .count();
     assert!((1..400).contains(&told), "{told}");
 }
+
+#[tokio::test]
+async fn a_fault_policy_says_in_whose_name_a_request_ends() {
+    let node = TestNode::with("")
+        .api(
+            &["deny", "fail", "bypass"]
+                .into_iter()
+                .fold(Api::new(), |api, policy| {
+                    let binding =
+                        json!({ "step": "authorizer", "plugin": "trap", "fault-policy": policy });
+                    api.route(
+                        &format!("GET /{policy}"),
+                        Operation::mock("hello").binding(binding),
+                    )
+                }),
+        )
+        .plugin("trap", &fixture("trap"))
+        .start()
+        .await;
+    for (policy, status, kind) in [
+        ("deny", 500, "AuthorizerConfigurationException"),
+        ("fail", 500, "InternalServerErrorException"),
+        ("bypass", 200, ""),
+    ] {
+        let reply = node.get(&format!("/test/{policy}")).await;
+        reply.assert_status(status);
+        let told = reply.headers.get("x-amzn-errortype");
+        assert_eq!(
+            told.map_or("", |told| told.to_str().unwrap()),
+            kind,
+            "{policy}"
+        );
+    }
+}

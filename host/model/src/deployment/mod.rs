@@ -186,12 +186,13 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultPolicy {
-    /// The request is refused: 500 with `{"message": null}`-style API Gateway shape for authorizers
-    /// (`AUTHORIZER_FAILURE`), 500 for other gatekeeping steps.
+    /// The request is refused in the step's name: 500 with the response type `AUTHORIZER_FAILURE` for an authorizer,
+    /// `DEFAULT_5XX` for the other steps, which have none of their own (API Gateway: "Gateway response types").
     Deny,
     /// The step counts as passed.
     Bypass,
-    /// The request fails: 500 `{"message": "Internal server error"}`; a log sink's records are lost.
+    /// The request fails whatever the step was for: 500 with the response type `DEFAULT_5XX`; a log sink's records are
+    /// lost.
     Fail,
 }
 

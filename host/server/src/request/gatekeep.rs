@@ -122,7 +122,11 @@ pub(super) fn after_fault(
 ) -> Result<(), GatewayError> {
     let binding = local.deployed.snapshot.binding(id);
     match binding.fault_policy {
-        FaultPolicy::Deny | FaultPolicy::Fail => Err(refuse(binding.name.clone(), fault)),
+        FaultPolicy::Deny => Err(refuse(binding.name.clone(), fault)),
+        FaultPolicy::Fail => Err(GatewayError::PluginFault {
+            binding: binding.name.clone(),
+            fault,
+        }),
         FaultPolicy::Bypass => {
             tracing::warn!(binding = binding.name, kind = fault.kind(), %fault, "plugin fault, bypassed");
             Ok(())
