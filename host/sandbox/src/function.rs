@@ -149,25 +149,11 @@ impl FunctionPool {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let began = Instant::now();
-        let (answer, answered) = oneshot::channel();
-        let core = self.0.core.clone();
-        let deadline = core.options.limits.deadline;
-        let call = self.clone().call(
-            request.map(|body| body.map_err(Into::into).boxed_unsync()),
-            answer,
-        );
-        let mut driver: Driver = Box::pin(async move {
-            let ended = match tokio::time::timeout(deadline, call).await {
-                Ok(ended) => ended,
-                Err(_) => Err(Fault::Deadline(deadline)),
-            };
-            core.account.called(began.elapsed(), ended.is_err());
-            ended
-        });
+        let (answer, mut answered) = oneshot::channel();
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let mut driver: Driver = Box::pin(self.clone().drive(request, answer));
 
         // The answer is looked at first: a function may answer and trap afterwards.
-        let mut answered = answered;
         let ended = tokio::select! {
             biased;
             answer = &mut answered => return Ok(respond(received(answer)?, Some(driver))),
@@ -187,8 +173,25 @@ impl FunctionPool {
         }
     }
 
-    async fn call(
+    /// Calls within the deadline, and keeps account of it.
+    async fn drive(
         self,
+        request: Request<WasiBody>,
+        answer: oneshot::Sender<Answer>,
+    ) -> Result<(), Fault> {
+        let began = Instant::now();
+        let core = &self.0.core;
+        let deadline = core.options.limits.deadline;
+        let ended = match tokio::time::timeout(deadline, self.call(request, answer)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Fault::Deadline(deadline)),
+        };
+        core.account.called(began.elapsed(), ended.is_err());
+        ended
+    }
+
+    async fn call(
+        &self,
         request: Request<WasiBody>,
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), Fault> {
@@ -218,7 +221,7 @@ impl FunctionPool {
             instance: idle,
         };
         if lease.instance.is_none() {
-            lease.instance = Some(FunctionInstance::start(&self.0.core).await?);
+            lease.instance = Some(Box::pin(FunctionInstance::start(&self.0.core)).await?);
             self.0.core.account.instance_started();
         }
         Ok(lease)
@@ -530,7 +533,8 @@ pub struct FunctionState {
     pub(crate) function: Arc<Core>,
     pub(crate) table: ResourceTable,
     meter: Meter,
-    wasi: WasiCtx,
+    /// Made at the first use: many functions never print or look at their environment.
+    wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
     hooks: Hooks,
 }
@@ -539,11 +543,10 @@ impl FunctionState {
     fn new(function: Arc<Core>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        let name: Arc<str> = function.options.name.as_str().into();
         Self {
             table,
             meter: Meter::new(function.options.limits.memory_bytes),
-            wasi: wasi::function_context(&function.services, &name, &function.options.environment),
+            wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Hooks(function.clone()),
             function,
@@ -560,8 +563,13 @@ impl FunctionState {
 
 impl WasiView for FunctionState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        let function = &self.function;
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let name = function.options.name.as_str().into();
+            wasi::function_context(&function.services, &name, &function.options.environment)
+        });
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx,
             table: &mut self.table,
         }
     }

@@ -132,12 +132,23 @@ impl Pool {
                 Err(Stop::TooLongAtOnce) => self.slow.set(true),
             }
         }
+        // Boxed, as starting is: else their size would be that of every request's future, which is moved into its place.
+        Box::pin(self.run_waiting(exchange.cloned(), given)).await
+    }
+
+    async fn run_waiting<P, R>(
+        &self,
+        exchange: Option<Arc<dyn Exchange>>,
+        given: P,
+    ) -> Result<R, Fault>
+    where
+        P: Copy,
+        (P,): ComponentNamedList + Lower + Send + Sync,
+        R: Lift + Send + Sync + 'static,
+        (Result<R, String>,): ComponentNamedList + Lift + Send + Sync + 'static,
+    {
         let mut lease = self.take().await?;
-        match lease
-            .instance()
-            .call_waiting(exchange.cloned(), given)
-            .await
-        {
+        match lease.instance().call_waiting(exchange, given).await {
             Ok(decision) => {
                 lease.put_back();
                 Ok(decision)
@@ -158,7 +169,7 @@ impl Pool {
         let idle = self.idle.borrow_mut().pop();
         lease.instance = Some(match idle {
             Some(instance) => instance,
-            None => self.start().await?,
+            None => Box::pin(self.start()).await?,
         });
         Ok(lease)
     }

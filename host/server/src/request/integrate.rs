@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, TE};
-use http::uri::PathAndQuery;
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::combinators::{MapErr, UnsyncBoxBody};
 use tidegate_model::deployment::{BindingId, Route};
 use tidegate_model::headers::remove_hop_by_hop;
+use tidegate_sandbox::function::BodyFailure;
 use tidegate_sandbox::wit::{Forward, Invocation, Plan};
 use tidegate_sandbox::{Fault, FunctionPool, standing};
 
@@ -42,14 +43,20 @@ pub async fn call(
             name,
             pool,
             timeout,
-        } => invoke(name, pool, timeout.unwrap_or(route.timeout), exchange, body).await,
+        } => {
+            let timeout = timeout.unwrap_or(route.timeout);
+            invoke(local, name, pool, timeout, exchange, body).await
+        }
         Integration::Respond(response) => {
             respond(response.clone()).map_err(|fault| at(local, id, fault))
         }
         Integration::Call => {
             collect_for(local, id, route, exchange, &mut body).await?;
             match local.pool(id).integrate(shared(exchange)).await {
-                Ok(plan) => carry_out(worker, local, id, route, exchange, body, plan).await,
+                // Boxed: few routes have such an integration, and its size would be that of every request's future.
+                Ok(plan) => {
+                    Box::pin(carry_out(worker, local, id, route, exchange, body, plan)).await
+                }
                 Err(fault) => Err(at(local, id, fault)),
             }
         }
@@ -84,6 +91,7 @@ async fn carry_out(
                 .function(&function)
                 .ok_or_else(|| GatewayError::Destination(format!("no function \"{function}\"")))?;
             invoke(
+                local,
                 &function,
                 pool,
                 milliseconds(timeout_ms).unwrap_or(route.timeout),
@@ -220,13 +228,14 @@ async fn forward(
 }
 
 async fn invoke(
+    local: &Local,
     name: &str,
     pool: &FunctionPool,
     timeout: Duration,
     exchange: &mut Arc<Exchange>,
     body: Body,
 ) -> Result<Response<Body>, GatewayError> {
-    let request = function_request(own(exchange), body)?;
+    let request = function_request(local, own(exchange), body)?;
     let fault = |fault| GatewayError::Function {
         function: name.to_owned(),
         fault,
@@ -250,25 +259,37 @@ fn wants_trailers(te: &HeaderValue) -> bool {
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-type FunctionRequestBody = UnsyncBoxBody<bytes::Bytes, tidegate_sandbox::function::BodyFailure>;
+type FunctionRequestBody = MapErr<Body, fn(BodyError) -> BodyFailure>;
 
 /// The request as a function sees it: the path below the stage, and what the gateway knows in fields of its own.
 fn function_request(
+    local: &Local,
     exchange: &mut Exchange,
     body: Body,
 ) -> Result<Request<FunctionRequestBody>, GatewayError> {
     let body = sent_body(exchange, body);
-    let authority = exchange.host().unwrap_or("localhost").to_owned();
-    let path = with_query(exchange.current_path().to_owned(), true, exchange)?;
-    let scheme = if exchange.viewer.tls { "https" } else { "http" };
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .map_err(|_| GatewayError::BadRequest("the Host field is no authority"))?;
+    let not_an_authority = |_| GatewayError::BadRequest("the Host field is no authority");
+    let authority = match (exchange.head.uri.authority(), exchange.host()) {
+        (Some(authority), _) => authority.clone(),
+        (None, host) => {
+            Authority::try_from(host.unwrap_or("localhost")).map_err(not_an_authority)?
+        }
+    };
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(match exchange.viewer.tls {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    });
+    uri.authority = Some(authority);
+    uri.path_and_query = Some(with_query(
+        exchange.current_path().to_owned(),
+        true,
+        exchange,
+    )?);
+    let uri =
+        Uri::from_parts(uri).map_err(|_| GatewayError::BadRequest("the target is not a path"))?;
 
-    let mut headers = exchange.head.headers.clone();
+    let mut headers = local.request_headers(exchange);
     remove_hop_by_hop(&mut headers);
     headers.remove(http::header::EXPECT);
     if exchange.body.is_some() {
@@ -280,11 +301,6 @@ fn function_request(
         }
     };
     tell("tidegate-request-id", exchange.id.as_str());
-    tell("tidegate-api-id", &exchange.stage.api_id);
-    tell("tidegate-stage", &exchange.stage.name);
-    if let Some(route) = exchange.route() {
-        tell("tidegate-route", &route.key);
-    }
     if let Some(principal) = &exchange.account.principal {
         tell("tidegate-principal-id", &principal.id);
         let context: serde_json::Map<_, _> = principal
@@ -297,16 +313,12 @@ fn function_request(
             &serde_json::Value::from(context).to_string(),
         );
     }
-    for (name, value) in &exchange.stage.variables {
-        let name = HeaderName::try_from(format!("tidegate-stage-variable-{name}"));
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-            headers.insert(name, value);
-        }
+    for (name, value) in local.told_to_functions(exchange) {
+        headers.insert(name.clone(), value.clone());
     }
 
-    let mut request = Request::new(UnsyncBoxBody::new(body.map_err(|error: BodyError| {
-        tidegate_sandbox::function::BodyFailure(error.to_string())
-    })));
+    let failure: fn(BodyError) -> BodyFailure = |error| BodyFailure(error.to_string());
+    let mut request = Request::new(body.map_err(failure));
     (
         *request.method_mut(),
         *request.uri_mut(),
