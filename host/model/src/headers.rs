@@ -151,11 +151,16 @@ impl Peer {
 
     fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
         let quotable = |host: &&str| !host.contains(['"', '\\']);
-        let text = match host.and_then(|host| host.to_str().ok()).filter(quotable) {
+        let host = host.and_then(|host| host.to_str().ok()).filter(quotable);
+        let host_len = host.map_or(0, |host| ";host=\"\"".len() + host.len());
+        let mut text = String::with_capacity(self.forwarded.len() + host_len);
+        text.push_str(&self.forwarded);
+        if let Some(host) = host {
             // A port's colon is no token character: the value is always quoted.
-            Some(host) => format!("{};host=\"{host}\"", self.forwarded),
-            None => self.forwarded.clone(),
-        };
+            text.push_str(";host=\"");
+            text.push_str(host);
+            text.push('"');
+        }
         HeaderValue::try_from(text).expect("visible ASCII and a host that was a field value")
     }
 }
