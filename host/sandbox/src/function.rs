@@ -30,7 +30,7 @@ use crate::binding::Account;
 use crate::capabilities::{Services, host_is_granted};
 use crate::fault::Fault;
 use crate::instance::describe;
-use crate::limits::{Limits, Meter};
+use crate::limits::{Alive, Limits, Meter};
 use crate::wasi;
 use crate::wit::HttpError;
 
@@ -533,6 +533,7 @@ pub struct FunctionState {
     pub(crate) function: Arc<Core>,
     pub(crate) table: ResourceTable,
     meter: Meter,
+    _alive: Alive,
     /// Made at the first use: many functions never print or look at their environment.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
@@ -546,6 +547,7 @@ impl FunctionState {
         Self {
             table,
             meter: Meter::new(function.options.limits.memory_bytes),
+            _alive: Alive::new(),
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Hooks(function.clone()),

@@ -11,7 +11,7 @@ use crate::bindings::gateway::exports::tidegate::gateway::plugin;
 use crate::engine::TICK;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::limits::Meter;
+use crate::limits::{Alive, Meter};
 use crate::wasi;
 
 /// What the host functions of a step's instance work on.
@@ -23,6 +23,7 @@ pub struct StepState {
     pub(crate) log_lines: u32,
     meter: Meter,
     table: ResourceTable,
+    _alive: Alive,
     /// Made at the first use: most plugins never print, and making it costs more than a call.
     wasi: Option<WasiCtx>,
     /// Whether the running call gives way at each tick, or holds the thread until its ticks are over.
@@ -216,6 +217,7 @@ impl StepState {
             exchange: None,
             log_lines: 0,
             table: ResourceTable::new(),
+            _alive: Alive::new(),
             wasi: None,
             yields: true,
             interrupted: false,

@@ -1,5 +1,6 @@
 //! The bounds of a call and of an instance.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -16,6 +17,30 @@ pub struct Limits {
     /// Instances of one worker thread; a call that finds none free is a [`crate::Fault::Busy`].
     pub instances_max: usize,
 }
+
+/// Instances of plugins and functions that this process holds, whoever holds them: those of bindings that no deployment has
+/// any more would be seen here and in no account.
+pub fn instances_live() -> u64 {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// Rides in an instance's store, and so counts it for as long as its memory is there.
+pub(crate) struct Alive(());
+
+impl Alive {
+    pub(crate) fn new() -> Self {
+        LIVE.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+static LIVE: AtomicU64 = AtomicU64::new(0);
 
 /// Keeps the memory and the tables of one store within bounds.
 #[derive(Debug)]

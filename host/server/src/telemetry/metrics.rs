@@ -409,7 +409,16 @@ impl Metrics {
         revision
             .mut_metric()
             .push(counter(&[], self.revision.load(Ordering::Relaxed) as f64));
-        vec![lost, revision]
+        let mut live = family(
+            "tidegate_instances_live",
+            "Instances of plugins and functions in memory, also of those that are served no more.",
+            MetricType::GAUGE,
+        );
+        live.mut_metric().push(gauge(
+            &[],
+            tidegate_sandbox::limits::instances_live() as f64,
+        ));
+        vec![lost, revision, live]
     }
 }
 
