@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -37,6 +38,8 @@ pub struct Tally {
     pub failures: Vec<String>,
     /// Whether a new connection was refused in the end: the node had gone.
     pub refused: bool,
+    /// The longest time from a request's beginning, its connection included, to its response's last byte.
+    pub slowest: Duration,
 }
 
 impl Load {
@@ -94,15 +97,28 @@ impl Load {
 }
 
 impl Tally {
-    /// Sees that every request was answered, with this status.
+    /// Sees that every request was answered, with this status, at the first attempt.
     #[track_caller]
     pub fn assert_only(&self, status: u16) {
+        self.assert_answered(status);
+        assert_eq!(self.reconnects, 0, "a kept connection was closed: {self:?}");
+        assert!(!self.refused, "{self:?}");
+    }
+
+    /// Sees that every request was answered, with this status; connections may have been closed between two.
+    #[track_caller]
+    pub fn assert_answered(&self, status: u16) {
         assert!(self.failures.is_empty(), "{self:?}");
         assert_eq!(
             self.statuses.keys().copied().collect::<Vec<_>>(),
             [status],
             "{self:?}"
         );
+    }
+
+    /// Whole responses.
+    pub fn answered(&self) -> u64 {
+        self.statuses.values().sum()
     }
 
     fn add(&mut self, other: Self) {
@@ -112,6 +128,7 @@ impl Tally {
         self.reconnects += other.reconnects;
         self.failures.extend(other.failures);
         self.refused |= other.refused;
+        self.slowest = self.slowest.max(other.slowest);
     }
 }
 
@@ -119,6 +136,7 @@ async fn work(address: SocketAddr, request: Request<Bytes>, shared: Arc<Shared>)
     let mut tally = Tally::default();
     let mut kept: Option<Connection> = None;
     while !shared.stopping.load(Ordering::Relaxed) {
+        let began = Instant::now();
         let reused = kept
             .as_ref()
             .is_some_and(|connection| !connection.is_closed());
@@ -148,6 +166,7 @@ async fn work(address: SocketAddr, request: Request<Bytes>, shared: Arc<Shared>)
         match Reply::read(response).await {
             Ok(reply) => {
                 *tally.statuses.entry(reply.status.as_u16()).or_default() += 1;
+                tally.slowest = tally.slowest.max(began.elapsed());
                 shared.answered.fetch_add(1, Ordering::Relaxed);
                 if reply.header("connection") != "close" {
                     kept = Some(connection);

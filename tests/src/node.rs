@@ -93,6 +93,14 @@ impl TestNode {
         self.folder.path().join(name)
     }
 
+    /// Replaces `from`, which is there once, in the node's configuration.
+    pub fn edit(&self, from: &str, to: &str) {
+        let path = self.path(NODE_FILE);
+        let text = std::fs::read_to_string(&path).expect("the configuration is there");
+        assert_eq!(text.matches(from).count(), 1, "{from} in {text}");
+        std::fs::write(&path, text.replace(from, to)).expect("the folder is writable");
+    }
+
     /// A request to the API `api`; `path` starts with the stage.
     pub fn build(&self, method: &str, path: &str) -> http::request::Builder {
         self.build_for("api", method, path)
@@ -242,11 +250,20 @@ impl TestNode {
 
     /// Sends SIGTERM and does not wait.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGHUP and does not wait.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.id())
             .ok()
             .and_then(Pid::from_raw)
             .expect("a process id");
-        kill_process(pid, Signal::TERM).expect("the node runs");
+        kill_process(pid, signal).expect("the node runs");
     }
 
     /// Waits for the node's end.

@@ -15,6 +15,7 @@ use crate::openapi::Api;
 pub struct Setup {
     folder: TempDir,
     text: String,
+    shares_artifacts: bool,
 }
 
 impl Setup {
@@ -39,7 +40,14 @@ impl Setup {
         Self {
             folder: tempfile::tempdir().expect("a temporary folder"),
             text: whole,
+            shares_artifacts: true,
         }
+    }
+
+    /// A node that has compiled nothing yet, and shares with no other what it compiles.
+    pub fn with_artifacts_of_its_own(mut self) -> Self {
+        self.shares_artifacts = false;
+        self
     }
 
     /// The folder that the configuration will be in.
@@ -134,11 +142,14 @@ impl Setup {
 
     fn written(self) -> TempDir {
         // What one node compiled, the next one need not: artifacts are found by content.
-        let data = self.folder.path().join("data");
-        let artifacts = root().join("target/test-artifacts");
-        fs::create_dir_all(&data).expect("the folder is writable");
-        fs::create_dir_all(&artifacts).expect("target/ is writable");
-        std::os::unix::fs::symlink(artifacts, data.join("artifacts")).expect("the folder is empty");
+        if self.shares_artifacts {
+            let data = self.folder.path().join("data");
+            let artifacts = root().join("target/test-artifacts");
+            fs::create_dir_all(&data).expect("the folder is writable");
+            fs::create_dir_all(&artifacts).expect("target/ is writable");
+            std::os::unix::fs::symlink(artifacts, data.join("artifacts"))
+                .expect("the folder is empty");
+        }
         fs::write(self.folder.path().join(NODE_FILE), &self.text).expect("the folder is writable");
         self.folder
     }
