@@ -22,10 +22,16 @@ async fn sigterm_under_load_loses_no_request() {
     load.more(200).await;
     node.terminate();
     let tally = load.finish().await;
-    tally.assert_only(200);
+    tally.assert_answered(200);
     assert!(
         tally.reconnects <= 16,
         "each connection is closed once: {tally:?}"
+    );
+    assert!(tally.refused, "the node went: {tally:?}");
+    assert_eq!(
+        origin.requests() as u64,
+        tally.answered(),
+        "what was forwarded was answered: {tally:?}"
     );
     assert!(node.ended().await.success());
 }
@@ -65,6 +71,35 @@ async fn a_request_under_way_is_answered_before_the_node_ends() {
             (200, "hello")
         );
     }
+    assert!(node.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_node_that_drains_is_alive_and_not_ready() {
+    let origin = TestOrigin::saying("hello").await;
+    let mut node = node(&origin, "").await;
+    origin.hold();
+    let mut connection = node.connect().await;
+    let request = node
+        .build("GET", "/test/forward")
+        .body(Bytes::new())
+        .unwrap();
+    let waiting = tokio::spawn(async move { connection.ask(request).await });
+    until("the request arrives", async || {
+        (origin.requests() == 1).then_some(())
+    })
+    .await;
+    node.admin("/readyz").await.assert_status(200);
+    node.terminate();
+    until("it is not ready", async || {
+        let reply = node.admin("/readyz").await;
+        (reply.status == 503).then(|| assert_eq!(reply.json()["message"], "draining"))
+    })
+    .await;
+    node.admin("/healthz").await.assert_status(200);
+    assert!(!waiting.is_finished(), "the request is under way");
+    origin.release();
+    assert_eq!(waiting.await.unwrap().expect("answered").text(), "hello");
     assert!(node.ended().await.success());
 }
 
