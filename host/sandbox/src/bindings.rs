@@ -28,6 +28,9 @@ pub mod keyvalue {
         path: "../../wit",
         world: "tidegate:gateway/function-imports",
         imports: { default: async | trappable },
-        with: { "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket,
+            "wasi:keyvalue/atomics.cas": crate::capabilities::keyvalue::Cas,
+        },
     });
 }

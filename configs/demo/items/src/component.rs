@@ -9,6 +9,7 @@ use wasip2::random::random::get_random_u64;
 
 use crate::call::{self, Call, Reply};
 use crate::item::{self, Item};
+use wasi::keyvalue::atomics::{self, Cas, CasError};
 use wasi::keyvalue::store::{self, Bucket};
 
 wit_bindgen::generate!({
@@ -17,6 +18,7 @@ wit_bindgen::generate!({
         package tidegate:demo-items;
         world items {
             import wasi:keyvalue/store@0.2.0-draft;
+            import wasi:keyvalue/atomics@0.2.0-draft;
             import wasi:keyvalue/batch@0.2.0-draft;
         }",
     generate_all,
@@ -45,12 +47,9 @@ fn answer(request: &IncomingRequest) -> Result<Reply, Reply> {
         Call::List { limit, after } => list(&table, limit, after.as_deref()),
         Call::Create => {
             let item = item::new(&body(request)?, || format!("{:016x}", get_random_u64()))?;
-            if table.exists(&item.id)? {
-                return Err(Reply::error(409, format!("there is an item {:?}", item.id)));
-            }
             let location = format!("items/{}", call::encode(&item.id));
             // Relative to the request's own URI, so it holds whatever stage or domain that goes by.
-            Ok(write(&table, 201, item)?.with("location", location))
+            Ok(create(&table, item)?.with("location", location))
         }
         Call::Read(id) => match table.get(&id)? {
             Some(bytes) => Ok(Reply::json(200, parse(&bytes)?)),
@@ -103,6 +102,20 @@ fn list(table: &Bucket, limit: usize, after: Option<&str>) -> Result<Reply, Repl
         answer["cursor"] = json!(last);
     }
     Ok(Reply::json(200, answer))
+}
+
+/// Writes an item where there is none of its id, whoever else tries at the same moment.
+fn create(table: &Bucket, item: Item) -> Result<Reply, Reply> {
+    let taken = || Reply::error(409, format!("there is an item {:?}", item.id));
+    let place = Cas::new(table, &item.id)?;
+    if place.current()?.is_some() {
+        return Err(taken());
+    }
+    match atomics::swap(place, item.value.to_string().as_bytes()) {
+        Ok(()) => Ok(Reply::json(201, item.value)),
+        Err(CasError::CasFailed(_)) => Err(taken()),
+        Err(CasError::StoreError(error)) => Err(error.into()),
+    }
 }
 
 fn write(table: &Bucket, status: u16, item: Item) -> Result<Reply, Reply> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::SHA256;
 use wasmtime::component::Resource;
 
 use crate::bindings::keyvalue::wasi::keyvalue::{atomics, batch, store};
@@ -19,8 +20,24 @@ pub trait Table: Send + Sync + 'static {
     fn write(&self, pairs: Vec<(String, Option<Vec<u8>>)>) -> Waiting<Result<(), String>>;
     /// Adds to a number (little-endian, 8 octets; absent is 0) and returns the sum.
     fn increment(&self, key: String, delta: u64) -> Waiting<Result<u64, String>>;
+    /// Writes the value if the pair is still the one of this digest; gives whether it was.
+    fn swap(
+        &self,
+        key: String,
+        seen: Option<Digest>,
+        value: Vec<u8>,
+    ) -> Waiting<Result<bool, String>>;
     /// A page of keys in the order of their octets, from the `skip`th on.
     fn keys(&self, skip: u64) -> Waiting<Result<Page, String>>;
+}
+
+/// SHA-256 of a value: what tells a value that was seen from another, without keeping it.
+pub type Digest = [u8; 32];
+
+/// The digest of a value.
+pub fn digest(value: &[u8]) -> Digest {
+    let digest = aws_lc_rs::digest::digest(&SHA256, value);
+    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
 /// A page of keys.
@@ -34,6 +51,21 @@ pub struct Page {
 
 /// An open table.
 pub struct Bucket(Arc<dyn Table>);
+
+/// A pair as a function saw it.
+pub struct Cas {
+    table: Arc<dyn Table>,
+    key: String,
+    seen: Option<Digest>,
+}
+
+impl Cas {
+    async fn look(table: Arc<dyn Table>, key: String) -> Result<(Self, Option<Vec<u8>>), String> {
+        let value = table.get(key.clone()).await?;
+        let seen = value.as_deref().map(digest);
+        Ok((Self { table, key, seen }, value))
+    }
+}
 
 type Answer<T> = wasmtime::Result<Result<T, store::Error>>;
 
@@ -138,6 +170,54 @@ impl atomics::Host for FunctionState {
             return Ok(Err(error));
         }
         answer(self.bucket(&bucket)?.increment(key, delta).await)
+    }
+
+    async fn swap(
+        &mut self,
+        cas: Resource<Cas>,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), atomics::CasError>> {
+        let Cas { table, key, seen } = self.table.delete(cas)?;
+        let failed = |error| Ok(Err(atomics::CasError::StoreError(error)));
+        if let Err(error) = check_pair(&key, Some(&value)) {
+            return failed(error);
+        }
+        match table.swap(key.clone(), seen, value).await {
+            Ok(true) => Ok(Ok(())),
+            Ok(false) => match Cas::look(table, key).await {
+                Ok((cas, _)) => Ok(Err(atomics::CasError::CasFailed(self.table.push(cas)?))),
+                Err(problem) => failed(store::Error::Other(problem)),
+            },
+            Err(problem) => failed(store::Error::Other(problem)),
+        }
+    }
+}
+
+impl atomics::HostCas for FunctionState {
+    async fn new(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Resource<Cas>> {
+        if let Err(error) = check_pair(&key, None) {
+            return Ok(Err(error));
+        }
+        match Cas::look(self.bucket(&bucket)?, key).await {
+            Ok((cas, _)) => Ok(Ok(self.table.push(cas)?)),
+            Err(problem) => Ok(Err(store::Error::Other(problem))),
+        }
+    }
+
+    async fn current(&mut self, cas: Resource<Cas>) -> Answer<Option<Vec<u8>>> {
+        let Cas { table, key, .. } = self.table.get(&cas)?;
+        match Cas::look(table.clone(), key.clone()).await {
+            Ok((fresh, value)) => {
+                *self.table.get_mut(&cas)? = fresh;
+                Ok(Ok(value))
+            }
+            Err(problem) => Ok(Err(store::Error::Other(problem))),
+        }
+    }
+
+    async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
+        self.table.delete(cas)?;
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 use tidegate_sandbox::capabilities::Waiting;
-use tidegate_sandbox::capabilities::keyvalue::{Page, Table};
+use tidegate_sandbox::capabilities::keyvalue::{Digest, Page, Table, digest};
 use tokio::sync::oneshot;
 
 use super::Tables;
@@ -50,6 +50,12 @@ enum Operation {
     Pairs(Vec<(String, Option<Vec<u8>>)>),
     /// Adds to a number.
     Increment { key: String, delta: u64 },
+    /// Writes the value if the pair is still the one of this digest; answers 1 if so, else 0.
+    Swap {
+        key: String,
+        seen: Option<Digest>,
+        value: Vec<u8>,
+    },
 }
 
 struct Write {
@@ -190,6 +196,16 @@ impl Table for EmbeddedTable {
         self.submit(Operation::Increment { key, delta })
     }
 
+    fn swap(
+        &self,
+        key: String,
+        seen: Option<Digest>,
+        value: Vec<u8>,
+    ) -> Waiting<Result<bool, String>> {
+        let swapped = self.submit(Operation::Swap { key, seen, value });
+        Box::pin(async { swapped.await.map(|swapped| swapped == 1) })
+    }
+
     fn keys(&self, skip: u64) -> Waiting<Result<Page, String>> {
         self.read(Page::default(), move |table| {
             let mut entries = table
@@ -266,6 +282,14 @@ fn apply(
             table.insert(key.as_str(), sum.to_le_bytes().as_slice())?;
             Ok(Ok(sum))
         }
+        Operation::Swap { key, seen, value } => {
+            let now = table.get(key.as_str())?.map(|now| digest(now.value()));
+            if now != *seen {
+                return Ok(Ok(0));
+            }
+            table.insert(key.as_str(), value.as_slice())?;
+            Ok(Ok(1))
+        }
     }
 }
 
@@ -309,6 +333,16 @@ mod tests {
                 .expect("removed");
             assert_eq!(items.increment("n".into(), 2).await, Ok(2));
             assert_eq!(items.increment("n".into(), 40).await, Ok(42));
+            let swap = async |seen: Option<&[u8]>, value: &[u8]| {
+                let seen = seen.map(digest);
+                items.swap("s".into(), seen, value.to_vec()).await
+            };
+            assert_eq!(swap(Some(b"1"), b"x").await, Ok(false), "it is not there");
+            assert_eq!(swap(None, b"1").await, Ok(true));
+            assert_eq!(swap(None, b"x").await, Ok(false), "it is there");
+            assert_eq!(swap(Some(b"1"), b"2").await, Ok(true));
+            assert_eq!(swap(Some(b"1"), b"x").await, Ok(false), "it changed");
+            assert_eq!(items.get("s".into()).await, Ok(Some(b"2".to_vec())));
             assert!(
                 items.increment("b".into(), 1).await.is_err(),
                 "not a number"
@@ -323,7 +357,7 @@ mod tests {
         assert_eq!(
             items.keys(0).await,
             Ok(Page {
-                keys: vec!["b".into(), "n".into()],
+                keys: vec!["b".into(), "n".into(), "s".into()],
                 next: None
             })
         );
