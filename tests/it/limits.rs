@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
-use tidegate_tests::{Api, Load, Operation, PATIENCE, TestNode, TestOrigin, read_until_closed};
+use tidegate_tests::{
+    Api, Authority, Connection, Load, Operation, PATIENCE, TestNode, TestOrigin, read_until_closed,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -107,20 +109,36 @@ async fn read_object(stream: &mut tokio::net::TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_broken_chunk_ends_the_request_and_nothing_else() {
+async fn a_broken_chunk_is_answered_with_400_and_ends_nothing_else() {
     let (node, _origin) = node_with("").await;
-    for chunk in ["xyz\r\n", "ffffffffffffffffff\r\na\r\n", "5\r\nab"] {
+    let load = Load::start(&node, "/test/hello", 4);
+    for chunk in ["xyz\r\n", "ffffffffffffffffff\r\na\r\n", "2\r\nabxy"] {
         let mut stream = node.raw().await;
         let head = "POST /_aws/execute-api/api/test/forward HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(chunk.as_bytes()).await.unwrap();
-        let _ = stream.shutdown().await;
-        let answer = timeout(PATIENCE, read_until_closed(&mut stream))
+        let answer = timeout(PATIENCE, read_object(&mut stream))
             .await
-            .expect("closed");
-        assert!(!answer.starts_with("HTTP/1.1 2"), "{chunk:?}: {answer:?}");
-        node.get("/test/hello").await.assert_status(200);
+            .expect("an answer");
+        assert_refused(&answer, "400 Bad Request", "Bad Request");
     }
+    load.more(10).await;
+    load.stop().await.assert_only(200);
+}
+
+/// Whether a raw answer is the gateway's own error.
+#[track_caller]
+fn assert_refused(answer: &str, status: &str, message: &str) {
+    let (head, content) = answer.split_once("\r\n\r\n").expect(answer);
+    assert_eq!(head.lines().next(), Some(&*format!("HTTP/1.1 {status}")));
+    let content: serde_json::Value = serde_json::from_str(content).expect(answer);
+    assert_eq!(content, serde_json::json!({ "message": message }));
+    let head = head.to_lowercase();
+    assert!(head.contains("\r\nx-amzn-requestid: "), "{answer}");
+    assert!(
+        head.contains("\r\ncontent-type: application/json"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -149,10 +167,9 @@ async fn headers_over_the_limit_are_answered_with_431() {
         request.header(format!("x-{n}"), "a")
     });
     for request in [large, many] {
-        let reply = node.ask(request).await;
-        reply.assert_status(431);
-        assert!(reply.json()["message"].is_string(), "{}", reply.text());
-        assert!(!reply.header("x-amzn-requestid").is_empty());
+        node.ask(request)
+            .await
+            .assert_error(431, "Request Header Fields Too Large");
     }
     let fits = node
         .build("GET", "/test/hello")
@@ -165,23 +182,32 @@ async fn headers_over_the_limit_are_answered_with_431() {
 async fn headers_over_the_limit_are_refused_on_http2_as_well() {
     let (node, _origin) = node_with("[limits]\nhead = '8KiB'\nheaders = 40").await;
     let mut connection = node.connect_h2().await;
-    let request = node
+    let large = node
         .build("GET", "/test/hello")
-        .header("x-large", "a".repeat(9 << 10))
+        .header("x-large", "a".repeat(9 << 10));
+    let many = (0..41).fold(node.build("GET", "/test/hello"), |request, n| {
+        request.header(format!("x-{n}"), "a")
+    });
+    for request in [large, many] {
+        let reply = connection.ask(request.body(Bytes::new()).unwrap()).await;
+        reply
+            .unwrap()
+            .assert_error(431, "Request Header Fields Too Large");
+    }
+    // What is far beyond is not even kept.
+    let huge = node
+        .build("GET", "/test/hello")
+        .header("x-large", "a".repeat(40 << 10))
         .body(Bytes::new())
         .unwrap();
-    match connection.ask(request).await {
-        Ok(reply) => assert_eq!(reply.status, 431),
-        // RFC 9113 section 10.5.1 leaves it to the server: a stream error will do.
-        Err(error) => assert!(!error.is_timeout(), "{error:?}"),
-    }
+    connection.ask(huge).await.unwrap().assert_status(431);
+    // The connection has seen no error: it serves on.
     let request = node.build("GET", "/test/hello").body(Bytes::new()).unwrap();
-    node.connect_h2()
-        .await
-        .ask(request)
-        .await
-        .unwrap()
-        .assert_status(200);
+    connection.ask(request).await.unwrap().assert_status(200);
+    node.until("the two that were told so are counted", |metrics| {
+        metrics.sum("tidegate_requests_total", &[("status", "431")]) >= 2.0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -239,6 +265,43 @@ async fn a_viewer_that_sends_its_headers_too_slowly_is_cut_off() {
     }
     load.stop().await.assert_only(200);
 }
+
+#[tokio::test]
+async fn a_viewer_that_does_not_finish_its_handshake_is_cut_off() {
+    let authority = Authority::new();
+    let setup = TestNode::with(
+        "[timeouts]\nhandshake = '300ms'\n[[listener]]\naddress = '127.0.0.1:0'\ntls = { certificate = 'cert.pem', key = 'key.pem' }",
+    );
+    authority.issue(&[NAME], setup.folder());
+    let api = Api::new().route("GET /hello", Operation::mock("hello"));
+    let node = setup.api(&api).start().await;
+    // Nothing at all; the beginning of a ClientHello (RFC 8446 section 5.1) whose rest never comes.
+    let mut slow = Vec::new();
+    for bytes in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+        for _ in 0..20 {
+            let mut stream = node.raw().await;
+            stream.write_all(bytes).await.unwrap();
+            slow.push(stream);
+        }
+    }
+    let began = std::time::Instant::now();
+    let mut connection = Connection::tls(node.address(), NAME, authority.client(&["h2"]))
+        .await
+        .expect("a handshake beside them");
+    let request = node.build("GET", "/test/hello").body(Bytes::new()).unwrap();
+    connection.ask(request).await.unwrap().assert_status(200);
+    for mut stream in slow {
+        timeout(PATIENCE, read_until_closed(&mut stream))
+            .await
+            .expect("cut off");
+    }
+    // Far below the ten seconds that are the default.
+    assert!(began.elapsed() < Duration::from_secs(8));
+    let request = node.build("GET", "/test/hello").body(Bytes::new()).unwrap();
+    connection.ask(request).await.unwrap().assert_status(200);
+}
+
+const NAME: &str = "api.execute-api.local.localhost";
 
 #[tokio::test]
 async fn a_viewer_that_stops_in_the_middle_of_a_body_is_cut_off() {

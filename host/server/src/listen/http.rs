@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -193,6 +193,7 @@ impl<S: Service> Link<S> {
             connection: self.connection.clone(),
             activity: activity.clone(),
             drain: self.watcher.drain().clone(),
+            settings: self.settings.clone(),
         }
     }
 
@@ -228,6 +229,7 @@ struct Entry<S> {
     connection: Rc<Connection>,
     activity: Rc<Activity>,
     drain: Rc<Drain>,
+    settings: Rc<Settings>,
 }
 
 impl<S: Service> Entry<S> {
@@ -239,9 +241,15 @@ impl<S: Service> Entry<S> {
         let head = request.method() == Method::HEAD;
         let service = self.service.clone();
         let connection = self.connection.clone();
-        let closing = (connection.protocol == Protocol::Http1).then(|| self.drain.clone());
+        let http1 = connection.protocol == Protocol::Http1;
+        let closing = http1.then(|| self.drain.clone());
+        // hyper keeps to the limits on HTTP/1.1, where it reads the lines.
+        let too_large = !http1 && is_too_large(request.headers(), &self.settings);
         async move {
-            let mut response = service.call(request, connection).await;
+            let mut response = match too_large {
+                true => refusal(&*service, &connection),
+                false => service.call(request, connection).await,
+            };
             if closing.is_some_and(|drain| drain.is_draining()) {
                 response
                     .headers_mut()
@@ -261,6 +269,30 @@ impl<S: Service> Entry<S> {
             }))
         }
     }
+}
+
+/// Whether a header section is over the limits. Source of its size: RFC 9113 section 6.5.2.
+fn is_too_large(headers: &HeaderMap, settings: &Settings) -> bool {
+    let octets = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + HEADER_LIST_OVERHEAD
+    };
+    headers.len() > settings.headers_max
+        || headers.iter().map(octets).sum::<usize>() > settings.header_bytes_max
+}
+
+fn refusal<S: Service>(service: &S, connection: &Connection) -> Response<Body> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let reason = status.canonical_reason().unwrap_or_default();
+    let content = format!("{{\"message\": \"{reason}\"}}");
+    let mut response = Response::new(Body::Full(content.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let id = service.refused(connection, status);
+    if let Some(Ok(id)) = id.map(HeaderValue::try_from) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
 }
 
 /// A response's body, during which its request counts as being served.
@@ -307,7 +339,10 @@ fn http2_builder(settings: &Settings) -> http2::Builder<LocalExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.http2_streams_max)
-        .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
+        // Up to here a request is told what is wrong with it; beyond, h2 answers 431 and says no more.
+        .max_header_list_size(
+            u32::try_from(settings.header_bytes_max.saturating_mul(4)).unwrap_or(u32::MAX),
+        )
         .initial_stream_window_size(settings.http2_stream_window_bytes)
         .initial_connection_window_size(settings.http2_connection_window_bytes)
         .max_send_buf_size(BODY_BUFFER)
@@ -342,5 +377,6 @@ const HYPERS_HEADERS_MAX: usize = 100;
 /// What hyper may hold of a body on its way, per direction.
 const BODY_BUFFER: usize = 128 << 10;
 const RESET_STREAMS_MAX: usize = 64;
+const HEADER_LIST_OVERHEAD: usize = 32;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;

@@ -229,4 +229,37 @@ mod tests {
             );
         }
     }
+
+    /// Whatever is written: only a whole response of hyper's own shape is exchanged, and nothing reaches a panic.
+    #[test]
+    fn no_bytes_reach_a_panic_or_are_taken_for_hypers_by_mistake() {
+        const SAMPLE: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut below = |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % bound as u64) as usize
+        };
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            let mut bytes = SAMPLE.as_bytes().to_vec();
+            for _ in 0..=below(3) {
+                let at = below(bytes.len());
+                match below(4) {
+                    0 => bytes[at] = b"\r\n :0149\xff\xc3x"[below(11)],
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.truncate(at.max(1)),
+                    _ => bytes.insert(at, b"\r\n :0149\xa9c"[below(10)]),
+                }
+            }
+            if let Some((status, date)) = own_refusal(&bytes) {
+                taken += 1;
+                assert!([400, 414, 431].contains(&status.as_u16()));
+                assert!(!date.contains("\r\n"), "{date:?}");
+                assert!(bytes.ends_with(b"\r\n\r\n"));
+            }
+        }
+        assert!(taken > 100, "{taken}");
+    }
 }
