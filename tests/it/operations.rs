@@ -5,7 +5,7 @@ use std::fs;
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, until};
+use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture, until};
 
 fn api() -> Api {
     Api::new()
@@ -36,8 +36,11 @@ async fn health_and_readiness_are_told_on_the_admin_address_only() {
 #[tokio::test]
 async fn metrics_count_requests_latencies_and_plugin_calls() {
     let origin = TestOrigin::saying("hello").await;
+    let binding = json!({ "step": "authorizer", "plugin": "allow" });
+    let guarded = Operation::mock("guarded").binding(binding);
     let node = TestNode::with("")
-        .api(&api())
+        .api(&api().route("GET /guarded", guarded))
+        .plugin("allow", &fixture("allow"))
         .upstream("origin", origin.address())
         .start()
         .await;
@@ -45,25 +48,46 @@ async fn metrics_count_requests_latencies_and_plugin_calls() {
         node.get("/test/a").await.assert_status(200);
         node.get("/test/items/7").await.assert_status(200);
     }
+    for _ in 0..5 {
+        node.get("/test/guarded").await.assert_status(200);
+    }
     node.get("/test/unknown").await.assert_status(403);
     let counted = |status: &'static str, count: f64| {
         move |metrics: &tidegate_tests::Metrics| {
             metrics.sum("tidegate_requests_total", &[("status", status)]) == count
         }
     };
-    node.until("six requests are counted", counted("200", 6.0))
+    node.until("eleven requests are counted", counted("200", 11.0))
         .await;
     node.until("one refusal is counted", counted("403", 1.0))
         .await;
     let metrics = node.metrics().await;
     assert_eq!(
         metrics.sum("tidegate_request_duration_seconds_count", &[]),
-        7.0,
+        12.0,
         "{}",
         metrics.text()
     );
-    for name in ["tidegate_plugin_calls_total", "tidegate_plugin_instances"] {
-        assert!(metrics.has(name), "no {name}:\n{}", metrics.text());
+    let of_guard = |name: &str| {
+        let binding = "api/test GET /guarded: authorizer allow";
+        metrics.sum(name, &[("binding", binding), ("step", "authorizer")])
+    };
+    let shown = metrics.text();
+    assert_eq!(of_guard("tidegate_plugin_calls_total"), 5.0, "{shown}");
+    assert_eq!(of_guard("tidegate_plugin_faults_total"), 0.0, "{shown}");
+    let seconds = of_guard("tidegate_plugin_seconds_total");
+    assert!(0.0 < seconds && seconds < 5.0, "{shown}");
+    // One for each of the two workers at the most, since nobody asked twice at once.
+    for name in [
+        "tidegate_plugin_instances",
+        "tidegate_plugin_instances_started_total",
+        "tidegate_instances_live",
+    ] {
+        let instances = match name {
+            "tidegate_instances_live" => metrics.sum(name, &[]),
+            of_binding => of_guard(of_binding),
+        };
+        assert!((1.0..=2.0).contains(&instances), "{name}: {shown}");
     }
     for line in metrics
         .text()
@@ -214,4 +238,57 @@ async fn several_hundred_connections_are_served_side_by_side() {
     let load = Load::start(&node, "/test/a", 300);
     load.more(1000).await;
     load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn what_was_compiled_once_is_not_compiled_again_unless_it_was_damaged() {
+    let operation = Operation::mock("hello")
+        .step("authorizer", "allow", json!({}))
+        .step("response-transform", "header-transform", json!({}));
+    let node = TestNode::with("[log]\nlevel = 'debug'")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("allow", &fixture("allow"))
+        .with_artifacts_of_its_own()
+        .start()
+        .await;
+    let compiled = |node: &TestNode| {
+        let lines = node.log().into_iter();
+        lines
+            .filter(|line| line.contains("component compiled"))
+            .count()
+    };
+    node.get("/test/a").await.assert_status(200);
+    assert_eq!(compiled(&node), 3, "mock, allow and header-transform");
+
+    let node = node.stop().await.start().await;
+    node.get("/test/a").await.assert_status(200);
+    assert_eq!(compiled(&node), 0, "a warm start");
+
+    // One is damaged, one is cut off, one is empty: each is compiled anew, and kept.
+    let artifacts = fs::read_dir(node.path("data/artifacts")).unwrap().flatten();
+    let mut artifacts: Vec<_> = artifacts
+        .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "cwasm"))
+        .collect();
+    artifacts.sort();
+    let stopped = node.stop().await;
+    let [damaged, short, empty] = &*artifacts else {
+        panic!("not three artifacts: {artifacts:?}");
+    };
+    let mut bytes = fs::read(damaged).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(damaged, bytes).unwrap();
+    let bytes = fs::read(short).unwrap();
+    fs::write(short, &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(empty, b"").unwrap();
+    let node = stopped.start().await;
+    node.get("/test/a").await.assert_status(200);
+    assert_eq!(compiled(&node), 3);
+    node.until_logged(&["compiled artifact is damaged or not this node's"])
+        .await;
+
+    let node = node.stop().await.start().await;
+    node.get("/test/a").await.assert_status(200);
+    assert_eq!(compiled(&node), 0, "what was compiled anew was kept");
 }

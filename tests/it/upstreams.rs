@@ -443,8 +443,18 @@ async fn a_viewer_that_leaves_frees_the_request_to_the_origin() {
         (origin.requests() == 1).then_some(())
     })
     .await;
+    let open = |metrics: &tidegate_tests::Metrics| {
+        metrics.sum("tidegate_upstream_connections", &[("state", "open")])
+    };
+    assert_eq!(open(&node.metrics().await), 1.0);
     leaving.abort();
     let _ = leaving.await;
+    // The origin still holds the request: nothing but the viewer's leaving ends it.
+    node.until("the connection to the origin is given up", |metrics| {
+        open(metrics) == 0.0
+    })
+    .await;
+    assert_eq!(origin.requests(), 1);
     origin.release();
     node.get("/test/a").await.assert_status(200);
 }

@@ -1,6 +1,7 @@
 //! From bytes to something that can be called: engines, linkers and the artifact cache of a node.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
@@ -154,8 +155,11 @@ impl Runtime {
                 Err(error) => tracing::warn!(hash, "compiled artifact is of no use: {error:#}"),
             }
         }
+        let began = Instant::now();
         let component = Component::new(engine, bytes)
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let took_ms = began.elapsed().as_millis();
+        tracing::debug!(hash, took_ms, "component compiled");
         if let Some(artifacts) = &self.artifacts {
             match component.serialize() {
                 Ok(code) => artifacts.write(engine, &hash, &code),
