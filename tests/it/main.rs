@@ -1,10 +1,14 @@
 //! End-to-end tests: one binary, one file for each feature. The harness is the library beside them.
 
+mod capabilities;
 mod demo;
 mod drain;
+mod faults;
+mod functions;
 mod gatekeeping;
 mod guests;
 mod http;
+mod integrations;
 mod jwt;
 mod limits;
 mod operations;

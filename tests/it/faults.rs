@@ -1,0 +1,125 @@
+//! What a fault means for the request, by step and by the binding's policy.
+
+use serde_json::{Value, json};
+use tidegate_tests::{Api, Load, Operation, TestNode, fixture};
+
+/// The steps on a request's way whose fault has a policy.
+const STEPS: [&str; 5] = [
+    "authorizer",
+    "throttle",
+    "validator",
+    "request-transform",
+    "response-transform",
+];
+
+/// `GET /{step}/{policy}/{how}` for each step, with the fixture that fails at every one; `default` names no policy.
+async fn node() -> TestNode {
+    let mut api = Api::new().route("GET /hello", Operation::mock("hello"));
+    for step in STEPS {
+        for policy in ["default", "deny", "fail", "bypass"] {
+            for how in ["trap", "error"] {
+                let mut binding = json!({
+                    "step": step, "plugin": "faulty", "configuration": { "how": how },
+                });
+                if policy != "default" {
+                    binding["fault-policy"] = json!(policy);
+                }
+                let operation = Operation::mock("behind it").binding(binding);
+                api = api.route(&format!("GET /{step}/{policy}/{how}"), operation);
+            }
+        }
+    }
+    for how in ["trap", "error"] {
+        let binding: Value =
+            json!({ "step": "integration", "plugin": "faulty", "configuration": { "how": how } });
+        let operation = Operation::empty().binding(binding);
+        api = api.route(&format!("GET /integration/{how}"), operation);
+    }
+    TestNode::with("")
+        .api(&api)
+        .plugin("faulty", &fixture("faulty"))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn a_fault_at_any_step_is_500_unless_the_binding_bypasses_it() {
+    let node = node().await;
+    let load = Load::start(&node, "/test/hello", 4);
+    for step in STEPS {
+        for how in ["trap", "error"] {
+            for policy in ["default", "deny", "fail"] {
+                let reply = node.get(&format!("/test/{step}/{policy}/{how}")).await;
+                assert_eq!(reply.status, 500, "{step} {policy} {how}");
+                reply.assert_error(500, "Internal server error");
+            }
+            let reply = node.get(&format!("/test/{step}/bypass/{how}")).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.text().as_str()),
+                (200, "behind it"),
+                "{step} {how}"
+            );
+        }
+        let binding = format!("api/test GET /{step}/bypass/error: {step} faulty");
+        node.until_logged(&[
+            "plugin fault, bypassed",
+            &binding,
+            "answered with an error: the fixture fails, as it should",
+        ])
+        .await;
+        let route = format!("route=\"GET /{step}/deny/trap\"");
+        node.until_logged(&["request failed", &route, "faulty trapped: "])
+            .await;
+    }
+    load.more(10).await;
+    load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn an_integration_that_fails_is_500() {
+    let node = node().await;
+    for how in ["trap", "error"] {
+        node.get(&format!("/test/integration/{how}"))
+            .await
+            .assert_error(500, "Internal server error");
+    }
+    let faults = node.metrics().await;
+    let faults = faults.sum("tidegate_plugin_faults_total", &[("step", "integration")]);
+    assert_eq!(faults, 2.0);
+}
+
+/// The response is on its way when a log sink is called: its fault is nobody's but the records'.
+#[tokio::test]
+async fn a_log_sink_that_traps_loses_its_records_and_no_request() {
+    let bindings = json!([
+        { "step": "log-sink", "plugin": "faulty", "configuration": { "how": "trap" } },
+    ]);
+    let api = Api::new()
+        .route("GET /a", Operation::mock("hello"))
+        .field("x-tidegate-bindings", bindings);
+    let node = TestNode::with("")
+        .api(&api)
+        .plugin("faulty", &fixture("faulty"))
+        .start()
+        .await;
+    let load = Load::start(&node, "/test/a", 4);
+    load.more(200).await;
+    let tally = load.stop().await;
+    tally.assert_only(200);
+    node.until("every record is counted as lost", |metrics| {
+        metrics.sum("tidegate_log_records_lost_total", &[]) == tally.answered() as f64
+    })
+    .await;
+    node.until_logged(&["log records lost", "trapped: "]).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_there_is_not_is_refused_with_those_that_there_are() {
+    let binding = json!({ "step": "authorizer", "plugin": "allow", "fault-policy": "ignore" });
+    let operation = Operation::mock("hello").binding(binding);
+    let check = TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("allow", &fixture("allow"))
+        .check();
+    check.assert_refused(&["api.openapi.yaml:", "ignore", "deny", "bypass", "fail"]);
+}
