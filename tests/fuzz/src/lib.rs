@@ -1,5 +1,8 @@
 //! What the parsers promise for any input, one function for each fuzz target.
 //!
+//! Here is what builds in a minute: `tidegate-model` and the plugins' SDK. What a plugin replies, and what hyper writes by
+//! itself, has its mutated samples beside the code (host/sandbox/src/standing.rs, host/server/src/listen/transport.rs).
+//!
 //! libFuzzer runs them through `targets/` (nightly Rust and cargo-fuzz); the test below runs them on mutated samples with
 //! whatever toolchain there is.
 
@@ -7,10 +10,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tidegate_model::canary::Split;
+use tidegate_model::config::DurationText;
 use tidegate_model::deployment::{Flavor, Routes, Selection};
 use tidegate_model::document::Document;
 use tidegate_model::headers::{Peer, remove_hop_by_hop};
 use tidegate_model::{api, config, uri};
+use tidegate_plugin::{Part, escape};
 
 /// A node's configuration: parsed or refused with problems.
 pub fn configuration(data: &[u8]) {
@@ -103,6 +109,76 @@ pub fn uri(data: &[u8]) {
     uri::rename_query_parameter(&mut query, text, "other");
     uri::remove_query_parameter(&mut query, "other");
     assert_eq!(uri::query_parameter(&query, "other"), None);
+}
+
+/// The query of an admin request, `canary=…&for=…`: a split and a span of time, or a refusal that says why.
+pub fn admin(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let canary = uri::query_parameter(text, "canary").unwrap_or_default();
+    match Split::parse(&canary) {
+        Ok(split) => {
+            if let Split::Percent(share) = &split {
+                assert!(*share > 0.0 && *share <= 100.0, "{share}");
+            }
+            let plain = match &split {
+                Split::Percent(_) => true,
+                Split::Header { value, .. } => value.to_str().is_ok(),
+            };
+            if plain {
+                let again = Split::parse(&split.to_string());
+                assert_eq!(again.as_ref(), Ok(&split), "shown as it is read");
+            }
+            let mut headers = HeaderMap::new();
+            if let Split::Header { name, value } = &split {
+                headers.insert(name, value.clone());
+            }
+            assert!(split.takes(&headers, 0), "somebody is taken: {split}");
+        }
+        Err(error) => assert!(!error.to_string().is_empty(), "refused without a reason"),
+    }
+    let span = uri::query_parameter(text, "for").unwrap_or_default();
+    if let Err(problem) = DurationText::parse(&span) {
+        assert!(!problem.is_empty(), "refused without a reason");
+    }
+}
+
+/// What a definition writes for templates and log formats: read or refused, and values stay in their place.
+pub fn template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    for refused in [
+        tidegate_plugin::parse_template(text).err(),
+        tidegate_plugin::parse_expression(text).err(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        assert!(!refused.is_empty(), "refused without a reason");
+    }
+    if !text.contains("${")
+        && let Ok(parts) = tidegate_plugin::parse_template(text)
+    {
+        let literal: String = parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Literal(text) => text,
+                other => panic!("a value of nothing: {other:?}"),
+            })
+            .collect();
+        assert_eq!(literal, text, "text without a variable stands as it is");
+    }
+    let mut json = String::from("\"");
+    escape::push_json(text, &mut json);
+    json.push('"');
+    let read = tidegate_plugin::json::from_str::<String>(&json);
+    assert_eq!(read.as_deref().ok(), Some(text), "one JSON string: {json}");
+    let mut segment = String::new();
+    escape::push_percent(text, "", &mut segment);
+    assert_eq!(uri::decode_segment(&segment), text);
+    assert!(!segment.contains(['/', '?', '#', ' ']), "{segment}");
 }
 
 #[cfg(test)]
@@ -208,6 +284,35 @@ mod tests {
         survives(
             uri,
             &["a=1&b=%20&c=+&&=d&é=%C3%A9", "/a/%2F/é/%zz/%"],
+            20_000,
+        );
+    }
+
+    #[test]
+    fn what_the_admin_address_is_asked_is_read_or_refused() {
+        survives(
+            admin,
+            &[
+                "canary=10%25&for=60s",
+                "canary=x-canary:%20yes&for=1h",
+                "canary=0.5%&for=1d",
+                "canary=1e400%&for=99999999999999999999h",
+                "canary=NaN%25&canary=:&for=-1s",
+            ],
+            20_000,
+        );
+    }
+
+    #[test]
+    fn templates_are_read_or_refused_and_values_stay_in_their_place() {
+        survives(
+            template,
+            &[
+                "${request.header.x-a}-${context.requestId}/$${no}/é",
+                "$request.querystring.Key",
+                "${${}}$",
+                "a\"b\\c\n\u{7f}\u{2028}${stageVariables.tenant",
+            ],
             20_000,
         );
     }
