@@ -245,6 +245,9 @@ mod tests {
         for _ in 0..100_000 {
             let mut bytes = SAMPLE.as_bytes().to_vec();
             for _ in 0..=below(3) {
+                if bytes.is_empty() {
+                    break;
+                }
                 let at = below(bytes.len());
                 match below(4) {
                     0 => bytes[at] = b"\r\n :0149\xff\xc3x"[below(11)],
