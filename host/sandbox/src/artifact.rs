@@ -6,9 +6,10 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use aws_lc_rs::{digest, hmac, rand};
 use wasmtime::Engine;
@@ -18,15 +19,16 @@ use wasmtime::Engine;
 pub(crate) struct Artifacts {
     directory: PathBuf,
     key: hmac::Key,
+    bytes_max: u64,
 }
 
 impl Artifacts {
-    /// Opens the directory, making it and its key where they are missing.
+    /// Opens the directory, making it and its key where they are missing. It holds at most `bytes_max`, or one artifact.
     ///
     /// # Errors
     ///
     /// The directory or the key cannot be read or made.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn open(directory: &Path, bytes_max: u64) -> io::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -35,13 +37,18 @@ impl Artifacts {
         Ok(Self {
             directory: directory.to_owned(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            bytes_max,
         })
     }
 
     /// The machine code of the component with this hash, unless there is none or it is not ours.
     pub(crate) fn read(&self, engine: &Engine, hash: &str) -> Option<Vec<u8>> {
         let path = self.path(engine, hash);
-        let mut sealed = fs::read(&path).ok()?;
+        let mut file = fs::File::open(&path).ok()?;
+        // When it was used last: what `sweep` goes by. A disk that refuses it costs a compilation at some time.
+        let _ = file.set_modified(SystemTime::now());
+        let mut sealed = Vec::new();
+        file.read_to_end(&mut sealed).ok()?;
         let code_length = sealed.len().checked_sub(MAC_BYTES)?;
         let mac = sealed.split_off(code_length);
         if hmac::verify(&self.key, &sealed, &mac).is_err() {
@@ -57,11 +64,43 @@ impl Artifacts {
         if let Err(error) = self.write_sealed(&path, code) {
             tracing::warn!(path = %path.display(), %error, "compiled artifact could not be kept");
         }
+        if let Err(error) = self.sweep(&path) {
+            tracing::warn!(path = %self.directory.display(), %error, "compiled artifacts could not be looked through");
+        }
+    }
+
+    /// Removes what was not used for longest, until the rest is within the bound; `newest` stays in any case.
+    fn sweep(&self, newest: &Path) -> io::Result<()> {
+        let mut artifacts = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == ARTIFACT || extension == PART)
+            {
+                // Another node on the same data may have removed it since.
+                let Ok(about) = fs::metadata(&path) else {
+                    continue;
+                };
+                artifacts.push((about.modified()?, about.len(), path));
+            }
+        }
+        let mut bytes: u64 = artifacts.iter().map(|(_, len, _)| len).sum();
+        artifacts.sort();
+        for (_, len, path) in artifacts {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            if path != newest && fs::remove_file(&path).is_ok() {
+                bytes -= len;
+            }
+        }
+        Ok(())
     }
 
     fn write_sealed(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         // Written beside and renamed, so that no reader sees half of it.
-        let beside = path.with_extension(format!("{}.part", std::process::id()));
+        let beside = path.with_extension(format!("{}.{PART}", std::process::id()));
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -80,7 +119,7 @@ impl Artifacts {
             .precompile_compatibility_hash()
             .hash(&mut compatibility);
         self.directory
-            .join(format!("{hash}-{:016x}.cwasm", compatibility.finish()))
+            .join(format!("{hash}-{:016x}.{ARTIFACT}", compatibility.finish()))
     }
 }
 
@@ -112,6 +151,9 @@ fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
     Ok(secret)
 }
 
+const ARTIFACT: &str = "cwasm";
+/// What is being written, or was when a node was killed.
+const PART: &str = "part";
 const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
 
@@ -124,7 +166,7 @@ mod tests {
         let directory =
             std::env::temp_dir().join(format!("tidegate-artifacts-{}", std::process::id()));
         let engine = Engine::default();
-        let artifacts = Artifacts::open(&directory).expect("opens");
+        let artifacts = Artifacts::open(&directory, 1 << 20).expect("opens");
         artifacts.write(&engine, "abc", b"machine code");
         assert_eq!(
             artifacts.read(&engine, "abc").as_deref(),
@@ -137,6 +179,33 @@ mod tests {
         fs::write(&path, bytes).expect("writable");
         assert_eq!(artifacts.read(&engine, "abc"), None);
         assert_eq!(artifacts.read(&engine, "absent"), None);
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let directory =
+            std::env::temp_dir().join(format!("tidegate-artifacts-bound-{}", std::process::id()));
+        let engine = Engine::default();
+        let artifacts = Artifacts::open(&directory, 3 * (100 + MAC_BYTES as u64)).expect("opens");
+        let age = |hash: &str, seconds: u64| {
+            let file = fs::File::open(artifacts.path(&engine, hash)).expect("there");
+            let when = SystemTime::now() - std::time::Duration::from_secs(seconds);
+            file.set_modified(when).expect("ours");
+        };
+        for (hash, seconds) in [("a", 30), ("b", 20), ("c", 10)] {
+            artifacts.write(&engine, hash, &[0; 100]);
+            age(hash, seconds);
+        }
+        assert!(artifacts.read(&engine, "a").is_some(), "used again");
+        artifacts.write(&engine, "d", &[0; 100]);
+        let kept = ["a", "b", "c", "d"].map(|hash| artifacts.path(&engine, hash).exists());
+        assert_eq!(kept, [true, false, true, true]);
+
+        artifacts.write(&engine, "large", &[0; 1000]);
+        let kept = ["a", "c", "d", "large"].map(|hash| artifacts.path(&engine, hash).exists());
+        assert_eq!(kept, [false, false, false, true], "one is always kept");
+        assert!(directory.join("key").exists());
         fs::remove_dir_all(directory).expect("ours");
     }
 }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub memory_bytes_max: u64,
     /// Where compiled artifacts are kept; without it every start compiles anew.
     pub artifacts: Option<std::path::PathBuf>,
+    /// What they may take there, in bytes; those not used for longest go first.
+    pub artifact_bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             instances_max: 2000,
             memory_bytes_max: 1 << 30,
             artifacts: None,
+            artifact_bytes_max: 2 << 30,
         }
     }
 }

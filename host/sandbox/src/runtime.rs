@@ -54,14 +54,12 @@ impl Runtime {
         let plain = TickingEngine::new(&settings, false).map_err(RuntimeError::Engine)?;
         let artifacts = match &settings.artifacts {
             None => None,
-            Some(path) => {
-                Some(
-                    Artifacts::open(path).map_err(|source| RuntimeError::Artifacts {
-                        path: path.clone(),
-                        source,
-                    })?,
-                )
-            }
+            Some(path) => Some(Artifacts::open(path, settings.artifact_bytes_max).map_err(
+                |source| RuntimeError::Artifacts {
+                    path: path.clone(),
+                    source,
+                },
+            )?),
         };
         let engine = &plain.engine;
         Ok(Self {

@@ -524,6 +524,7 @@ fn read_at_the_start<'n>(running: &'n Node, node: &'n Node) -> impl Iterator<Ite
         ("[admin]", running.admin != node.admin),
         ("`threads` of [node]", running.threads != node.threads),
         ("`data` of [node]", running.data != node.data),
+        ("`artifacts` of [node]", running.artifacts != node.artifacts),
         (
             "[limits] (other than `payload`)",
             limits(running) != limits(node),

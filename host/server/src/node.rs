@@ -93,6 +93,7 @@ impl Starting<'_> {
         ));
         let settings = SandboxSettings {
             artifacts: Some(node.data.join("artifacts")),
+            artifact_bytes_max: node.artifacts.0,
             ..SandboxSettings::default()
         };
         let sandbox = Arc::new(Runtime::new(settings)?);

@@ -13,6 +13,7 @@ use super::key::{ApiKey, KeyFile, Secret, SecretFile};
 use super::limits::{Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
 use super::listener::{Admin, AdminFile, Listener, ListenerFile};
 use super::source::Source;
+use super::units::ByteSize;
 use super::upstream::{Upstream, UpstreamFile};
 
 /// All that a node is told.
@@ -23,6 +24,8 @@ pub struct Node {
     pub region: String,
     /// Where the node keeps what it has to remember, and what it may forget.
     pub data: PathBuf,
+    /// What compiled components may take of `data`.
+    pub artifacts: ByteSize,
     /// What follows the region in host names: `{api}.execute-api.{region}.{suffix}`.
     pub suffix: String,
     /// `None`: one per core.
@@ -69,6 +72,9 @@ struct NodeTableFile {
     region: Option<Spanned<String>>,
     /// Default `".tidegate"`, beside this file.
     data: Option<String>,
+    /// Default `"2GiB"`: a compiled component has 0.2 to 60 MiB, so some tens to some thousands. Those not used for longest
+    /// go first; one that is missed is compiled again.
+    artifacts: Option<Spanned<ByteSize>>,
     /// Default `"localhost"`: browsers and systemd resolve every name below it to this machine (RFC 6761 §6.3).
     suffix: Option<Spanned<String>>,
     /// Default: one per core.
@@ -98,7 +104,18 @@ impl NodeFile {
                     .map(|stage| format!("{}/{}", api.id, stage.name))
             })
             .collect();
+        let artifacts = match node.artifacts {
+            None => ByteSize::mib(2048),
+            Some(written) => {
+                if written.get_ref().0 < ARTIFACTS_LEAST {
+                    let message = format!("node: `artifacts` is below {ARTIFACTS_LEAST} bytes");
+                    source.problem(&written.span(), message);
+                }
+                written.into_inner()
+            }
+        };
         Node {
+            artifacts,
             name: node.name,
             region,
             data: source.resolve(node.data.as_deref().unwrap_or(".tidegate")),
@@ -192,3 +209,6 @@ fn host_part(
     }
     text
 }
+
+/// What the built-in plugins take, compiled.
+const ARTIFACTS_LEAST: u64 = 64 << 20;
