@@ -15,6 +15,7 @@ pub mod binding;
 pub mod bindings;
 pub mod capabilities;
 mod circuit;
+mod compilers;
 pub mod component;
 pub mod engine;
 pub mod exchange;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use rayon::{ThreadPool, ThreadPoolBuildError};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
@@ -10,6 +11,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use crate::artifact::{Artifacts, content_hash};
 use crate::bindings::gateway::tidegate::gateway as imports;
 use crate::bindings::keyvalue::wasi::keyvalue;
+use crate::compilers;
 use crate::component::{Inspection, LoadError, PACKAGE, Plugin};
 use crate::engine::{Settings, TickingEngine};
 use crate::function::{Function, FunctionState, Handler};
@@ -26,6 +28,7 @@ pub struct Runtime {
     waiting: Linker<StepState>,
     functions: Linker<FunctionState>,
     artifacts: Option<Artifacts>,
+    compilers: ThreadPool,
 }
 
 /// Why there is no runtime.
@@ -34,6 +37,9 @@ pub enum RuntimeError {
     /// The machine or the limits do not allow the engine's pool.
     #[error("the WebAssembly engine does not start: {0:#}")]
     Engine(wasmtime::Error),
+    /// There are no threads to compile on.
+    #[error("no threads for compiling components")]
+    Compilers(#[source] ThreadPoolBuildError),
     /// The directory for artifacts cannot be used.
     #[error("the directory for compiled components, {path}, cannot be used")]
     Artifacts {
@@ -69,6 +75,7 @@ impl Runtime {
             concurrent: OnceLock::new(),
             plain,
             artifacts,
+            compilers: compilers::start().map_err(RuntimeError::Compilers)?,
             settings,
         })
     }
@@ -154,7 +161,9 @@ impl Runtime {
             }
         }
         let began = Instant::now();
-        let component = Component::new(engine, bytes)
+        let component = self
+            .compilers
+            .install(|| Component::new(engine, bytes))
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let took_ms = began.elapsed().as_millis();
         tracing::debug!(hash, took_ms, "component compiled");

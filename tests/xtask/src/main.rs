@@ -78,12 +78,14 @@ fn bench_options(mut arguments: lexopt::Parser) -> anyhow::Result<bench::Options
         match argument {
             Long("rounds") => options.rounds = arguments.value()?.parse()?,
             Long("seconds") => options.seconds = arguments.value()?.parse()?,
+            Long("swaps") => options.swaps = arguments.value()?.parse()?,
             Long("connections") => options.connections = arguments.value()?.parse()?,
             Long("only") => options.only.push(text(arguments.value()?)?),
             Long("binary") => options.binary = Some(arguments.value()?.into()),
             Long("quick") => {
                 options.rounds = 2;
                 options.seconds = 2;
+                options.swaps = 1000;
             }
             _ => return Err(argument.unexpected().into()),
         }
@@ -105,6 +107,6 @@ cargo demo [--release] [--port N] [--admin-port N]
 cargo verify [--fast] [--only NAME]…
     Runs everything that proves the project. --fast leaves out the documentation build and the demo.
 
-cargo bench-gateway [--rounds 5] [--seconds 5] [--connections 64] [--quick] [--only CASE]…
+cargo bench-gateway [--rounds 5] [--seconds 5] [--connections 64] [--swaps 10000] [--quick] [--only CASE]…
                     [--binary PATH]
     Measures the node against nginx; writes target/bench-gateway.json.";

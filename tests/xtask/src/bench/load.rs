@@ -18,6 +18,8 @@ pub struct Load {
     pub headers: Vec<String>,
     /// The process under test.
     pub pid: u32,
+    /// Where there is one, each request is for the next of so many paths: the URL's, followed by a number from 0.
+    pub rotate: Option<u32>,
 }
 
 /// What one run showed. Latencies and CPU time are in microseconds.
@@ -38,7 +40,10 @@ impl Load {
     /// Where any request failed: a figure for errors answered quickly says nothing.
     pub fn run(&self, folder: &Path, seconds: u32, connections: u32) -> anyhow::Result<Sample> {
         let script = folder.join("report.lua");
-        fs::write(&script, REPORT)?;
+        let rotate = self
+            .rotate
+            .map(|paths| ROTATE.replace("PATHS", &paths.to_string()));
+        fs::write(&script, rotate.unwrap_or_default() + REPORT)?;
         let wrk = find("wrk").context("wrk is gone")?;
         let mut command: Command = pinned(1, &wrk);
         command
@@ -113,6 +118,14 @@ fn parse(output: &str) -> Option<(u64, Parsed)> {
         },
     ))
 }
+
+const ROTATE: &str = r#"
+local place = 0
+request = function()
+  place = (place + 1) % PATHS
+  return wrk.format(nil, wrk.path .. place)
+end
+"#;
 
 /// wrk prints rounded latencies; its script interface has them in microseconds.
 const REPORT: &str = r#"

@@ -5,6 +5,7 @@
 
 mod load;
 mod report;
+mod swap;
 mod systems;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub struct Options {
     /// Of load in one round.
     pub seconds: u32,
     pub connections: u32,
+    /// Of the case `swap-memory`.
+    pub swaps: u32,
     /// Only the cases of these names; all where empty.
     pub only: Vec<String>,
     /// A node built before, instead of today's in the release profile.
@@ -44,6 +47,7 @@ impl Default for Options {
             rounds: 5,
             seconds: 5,
             connections: 64,
+            swaps: 10_000,
             only: Vec::new(),
             binary: None,
         }
@@ -109,6 +113,20 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 .into_iter()
                 .filter(|row| options.wants(&row.case)),
         );
+    }
+    if options.wants("swap") {
+        rows.extend(swap::swaps(&binary, &folder, options.rounds)?);
+    }
+    if options.wants("swap-memory") {
+        rows.extend(swap::leaks(&binary, &folder, options.swaps)?);
+    }
+    if options.wants("many-plugins") {
+        rows.extend(swap::many(
+            &binary,
+            &folder,
+            options.rounds,
+            options.seconds,
+        )?);
     }
     let file = root().join("target/bench-gateway.json");
     fs::write(&file, report::json(&rows))?;

@@ -41,6 +41,7 @@ impl Bed {
                 url: format!("http://{address}/"),
                 headers: Vec::new(),
                 pid: worker,
+                rotate: None,
             });
         }
         let hello = cargo::build_function("tidegate-bench-hello", "bench-hello")?;
@@ -223,6 +224,7 @@ fn start_wasmtime(wasmtime: &Path, hello: &Path, others: &mut Vec<Guard>) -> any
         url: format!("http://{address}/"),
         headers: Vec::new(),
         pid,
+        rotate: None,
     })
 }
 
@@ -316,6 +318,7 @@ fn node_loads(node: &Node) -> Vec<Load> {
             url: format!("http://{}/s/{path}", node.address),
             headers,
             pid: node.guard.id(),
+            rotate: None,
         }
     };
     vec![

@@ -1,0 +1,291 @@
+//! Plugin versions on a running node: how long a swap takes, what it costs the requests of its second, what ten thousand
+//! leave behind, and what five hundred plugins on one node take.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::load::{Load, Sample};
+use super::report::{Row, median};
+use crate::cargo;
+use crate::node::{self, Node};
+use crate::process::{resident_bytes, root};
+
+/// A swap from the first byte of the component to the answer that it takes traffic, of versions that were never compiled
+/// here; then the p99 latency of a second with a swap in it beside the second before.
+pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
+    let bed = Bed::start(binary, &folder.join("swap"), 1)?;
+    let mut rows = Vec::new();
+    for (system, component) in components()? {
+        let mut took = Vec::new();
+        let samples = if component.len() > LARGE { 3 } else { SWAPS };
+        let bar = bar(samples, &format!("swap {system}"));
+        for _ in 0..samples {
+            let began = Instant::now();
+            bed.swap("p0", &distinct(&component))?;
+            took.push(began.elapsed().as_secs_f64() * 1e6);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        rows.push(Row {
+            case: "swap".into(),
+            system,
+            p50_us: Some(median(took.iter().copied())),
+            p99_us: took.iter().copied().reduce(f64::max),
+            ..Row::default()
+        });
+    }
+    let load = bed.load("swap", "quiet-second", "/s/p0");
+    let component = guest()?;
+    let (mut quiet, mut swapping) = (Vec::new(), Vec::new());
+    bed.swap("p0", &distinct(&component))?; // JavaScript's, which was the last one, lets nobody through
+    load.run(&bed.folder, 1, CONNECTIONS)?; // the first second warms up
+    for _ in 0..rounds.max(1) * 2 {
+        quiet.push(load.run(&bed.folder, 1, CONNECTIONS)?);
+        let sample = std::thread::scope(|scope| {
+            let running = scope.spawn(|| load.run(&bed.folder, 1, CONNECTIONS));
+            std::thread::sleep(Duration::from_millis(300)); // in the middle of the second
+            let swapped = bed.swap("p0", &distinct(&component));
+            let sample = running
+                .join()
+                .map_err(|_| anyhow::anyhow!("the load panicked"))?;
+            swapped.and(sample)
+        })?;
+        swapping.push(sample);
+    }
+    rows.push(latencies("quiet-second", &quiet));
+    rows.push(latencies("swap-second", &swapping));
+    Ok(rows)
+}
+
+/// Memory after 500 and after `count` swaps; every tenth beside an edit of the configuration, the first half under load.
+pub fn leaks(binary: &Path, folder: &Path, count: u32) -> anyhow::Result<Vec<Row>> {
+    let bed = Bed::start(binary, &folder.join("swap-memory"), 1)?;
+    let component = guest()?;
+    let versions: Vec<Vec<u8>> = (0..4).map(|_| distinct(&component)).collect();
+    let load = bed.load("swap-memory", "tidegate", "/s/p0");
+    let mut rows = Vec::new();
+    let bar = bar(u64::from(count), "swaps");
+    for swap in 1..=count {
+        bed.swap("p0", &versions[swap as usize % versions.len()])?;
+        if swap % 10 == 0 {
+            bed.edit(swap)?;
+        }
+        if swap % 500 == 0 && swap <= count / 2 {
+            load.run(&bed.folder, 1, CONNECTIONS)?;
+        }
+        if swap == 500.min(count) || swap == count {
+            load.run(&bed.folder, 1, CONNECTIONS)?;
+            rows.push(Row {
+                case: "swap-memory".into(),
+                system: format!("after-{swap}"),
+                rss_bytes: Some(resident_bytes(bed.node.guard.id())? as f64),
+                ..Row::default()
+            });
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+/// The same load over 500 routes, each with a plugin of its own, and over one.
+pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::Result<Vec<Row>> {
+    let bed = Bed::start(binary, &folder.join("many-plugins"), MANY)?;
+    let one = bed.load("many-plugins", "1-of-500", "/s/p0");
+    let all = Load {
+        rotate: Some(MANY),
+        ..bed.load("many-plugins", "500-of-500", "/s/p")
+    };
+    all.run(&bed.folder, seconds.max(2), CONNECTIONS)?; // makes the instances
+    let (mut of_one, mut of_all) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        of_one.push(one.run(&bed.folder, seconds, CONNECTIONS)?);
+        of_all.push(all.run(&bed.folder, seconds, CONNECTIONS)?);
+    }
+    let memory = Row {
+        case: "many-plugins".into(),
+        system: "500-plugins".into(),
+        rss_bytes: Some(resident_bytes(bed.node.guard.id())? as f64),
+        ..Row::default()
+    };
+    let figures = |system: &str, samples: &[Sample]| Row {
+        case: "many-plugins".into(),
+        cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
+        ..latencies(system, samples)
+    };
+    Ok(vec![
+        figures("1-of-500", &of_one),
+        figures("500-of-500", &of_all),
+        memory,
+    ])
+}
+
+fn latencies(system: &str, samples: &[Sample]) -> Row {
+    Row {
+        case: "swap".into(),
+        system: system.into(),
+        requests_per_s: Some(median(samples.iter().map(|sample| sample.requests_per_s))),
+        p50_us: Some(median(samples.iter().map(|sample| sample.p50_us))),
+        p99_us: Some(median(samples.iter().map(|sample| sample.p99_us))),
+        p999_us: Some(median(samples.iter().map(|sample| sample.p999_us))),
+        ..Row::default()
+    }
+}
+
+/// A node with plugins `p0`, `p1` …, each the authorizer of a route of its name.
+struct Bed {
+    folder: PathBuf,
+    node: Node,
+    admin: SocketAddr,
+}
+
+impl Bed {
+    fn start(binary: &Path, folder: &Path, plugins: u32) -> anyhow::Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?; // what an earlier run compiled would be found there
+        }
+        fs::create_dir_all(folder)?;
+        let component = guest()?;
+        let mut text = "[node]\nname = 'bench'\nthreads = 1\ndata = 'data'\nsuffix = 'localhost'\n\
+                        [[listener]]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'\n[log]\nlevel = 'warn'\n\
+                        [[api]]\nid = 'bench'\ndefinition = 'api.json'\n[api.stage.s]\n"
+            .to_owned();
+        for place in 0..plugins {
+            fs::write(folder.join(format!("p{place}.wasm")), distinct(&component))?;
+            text.push_str(&format!("[plugin.p{place}]\ncomponent = 'p{place}.wasm'\n"));
+        }
+        fs::write(folder.join("node.toml"), text)?;
+        fs::write(folder.join("api.json"), definition(plugins, 0).to_string())?;
+        let mut command = Command::new(binary);
+        command
+            .args(["serve", "--json"])
+            .arg(folder.join("node.toml"))
+            .current_dir(root());
+        let node = node::start(&mut command, Duration::from_secs(600), |_| {})?;
+        let admin = node.admin.context("the node has no admin address")?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            node,
+            admin,
+        })
+    }
+
+    fn load(&self, case: &'static str, system: &'static str, path: &str) -> Load {
+        Load {
+            case,
+            system,
+            url: format!("http://{}{path}", self.node.address),
+            headers: vec!["Host: bench.execute-api.local.localhost".to_owned()],
+            pid: self.node.guard.id(),
+            rotate: None,
+        }
+    }
+
+    /// Puts a version in force, and waits until it is.
+    fn swap(&self, plugin: &str, component: &[u8]) -> anyhow::Result<()> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        let head = format!(
+            "PUT /tidegate/v1/plugins/{plugin} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/wasm\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            component.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(component)?;
+        let mut answer = BufReader::new(stream);
+        let mut status = String::new();
+        answer.read_line(&mut status)?;
+        if !status.starts_with("HTTP/1.1 200 ") {
+            let mut rest = String::new();
+            answer.read_to_string(&mut rest)?;
+            bail!("the node refused the swap: {status}{rest}");
+        }
+        Ok(())
+    }
+
+    /// Edits the definition, so that the node deploys anew.
+    fn edit(&self, count: u32) -> anyhow::Result<()> {
+        let beside = self.folder.join("draft");
+        fs::write(&beside, definition(1, count).to_string())?;
+        fs::rename(beside, self.folder.join("api.json"))?;
+        Ok(())
+    }
+}
+
+/// `count` stands in the bindings' configuration, so that each is another one.
+fn definition(plugins: u32, count: u32) -> Value {
+    let mut paths = Map::new();
+    for place in 0..plugins {
+        let operation = json!({
+            "responses": {"200": {"description": "ok"}},
+            "x-amazon-apigateway-integration": {
+                "type": "mock",
+                "requestTemplates": {"application/json": "{\"statusCode\": 200}"},
+                "responses": {"default": {"statusCode": "200", "responseTemplates": {"text/plain": "hello"}}}
+            },
+            "x-tidegate-bindings": [
+                {"step": "authorizer", "plugin": format!("p{place}"), "configuration": {"count": count}}
+            ],
+        });
+        paths.insert(format!("/p{place}"), json!({"get": operation}));
+    }
+    json!({"openapi": "3.0.3", "info": {"title": "bench", "version": "1"}, "paths": paths})
+}
+
+/// The plugins that are swapped in: Rust's, and JavaScript's where a test built it.
+fn components() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut components = vec![("tidegate-rust".to_owned(), guest()?)];
+    let javascript = root().join("target/guests-javascript/authorizer.wasm");
+    match fs::read(&javascript) {
+        Ok(component) => components.push(("tidegate-javascript".to_owned(), component)),
+        Err(_) => eprintln!(
+            "{} is missing, measuring no JavaScript plugin; to get it: cargo test -p tidegate-tests guests",
+            javascript.display()
+        ),
+    }
+    Ok(components)
+}
+
+fn guest() -> anyhow::Result<Vec<u8>> {
+    Ok(fs::read(cargo::build_guest("five-headers")?)?)
+}
+
+/// The component with a custom section of its own: it does the same, and has another hash.
+///
+/// Source: the component model's binary format; a custom section is 0, its length, its name's length, its name.
+fn distinct(component: &[u8]) -> Vec<u8> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let nonce = format!("{}-{serial}", std::process::id());
+    let mut section = vec![1, b'n'];
+    section.extend_from_slice(nonce.as_bytes());
+    let mut bytes = component.to_vec();
+    bytes.push(0);
+    bytes.push(u8::try_from(section.len()).expect("a process id and a serial are short"));
+    bytes.extend_from_slice(&section);
+    bytes
+}
+
+fn bar(steps: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(steps);
+    let style = "{spinner} {msg:32} {bar:30} {pos}/{len} · {eta} left";
+    bar.set_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.set_message(what.to_owned());
+    bar
+}
+
+const CONNECTIONS: u32 = 16;
+const SWAPS: u64 = 20;
+const MANY: u32 = 500;
+/// Interpreters are compiled for seconds.
+const LARGE: usize = 1 << 20;
