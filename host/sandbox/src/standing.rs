@@ -326,4 +326,134 @@ mod tests {
         }
         assert!(editable("X-Tenant").is_ok());
     }
+
+    /// Deterministic, so that a failure can be run again: xorshift (Marsaglia, 2003).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        fn text(&mut self) -> String {
+            const PIECES: [&str; 24] = [
+                "",
+                "a",
+                "x-a",
+                "Host",
+                "content-length",
+                "Connection",
+                "te",
+                "http",
+                "://",
+                "/",
+                "?",
+                "#",
+                "@",
+                ":",
+                ".",
+                " ",
+                "\r\n",
+                "\0",
+                "é",
+                "%2F",
+                "{",
+                "\u{7f}",
+                "200",
+                "GET",
+            ];
+            (0..self.below(5))
+                .map(|_| PIECES[self.below(PIECES.len())])
+                .collect()
+        }
+
+        fn template(&mut self) -> Vec<types::Part> {
+            let reading = |random: &mut Self| match random.below(4) {
+                0 => types::Reading::Header(random.text()),
+                1 => types::Reading::Context(random.text()),
+                2 => types::Reading::PathParameter(random.text()),
+                _ => types::Reading::QueryString,
+            };
+            let part = |random: &mut Self| match random.below(4) {
+                0 => types::Part::Value(reading(random)),
+                1 => types::Part::Segment(reading(random)),
+                _ => types::Part::Literal(random.text()),
+            };
+            (0..self.below(4)).map(|_| part(self)).collect()
+        }
+
+        fn rule(&mut self) -> types::Rule {
+            match self.below(9) {
+                0 => types::Rule::SetHeader((self.text(), self.template())),
+                1 => types::Rule::AppendHeader((self.text(), self.template())),
+                2 => types::Rule::RemoveHeader(self.text()),
+                3 => types::Rule::RenameHeader((self.text(), self.text())),
+                4 => types::Rule::SetQueryParameter((self.text(), self.template())),
+                5 => types::Rule::RemoveQueryParameter(self.text()),
+                6 => types::Rule::RenameQueryParameter((self.text(), self.text())),
+                7 => types::Rule::SetPath(self.template()),
+                _ => types::Rule::SetStatus(u16::try_from(self.below(70_000) % 65_536).unwrap()),
+            }
+        }
+    }
+
+    /// Whatever a plugin replies is read or refused, and what was read keeps the contract.
+    #[test]
+    fn no_reply_of_a_plugin_reaches_a_panic_or_the_hosts_own_fields() {
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let ours = |name: &HeaderName| HOST_FIELDS.contains(&name.as_str());
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..50_000 {
+            match Rule::parse(random.rule()) {
+                Ok(rule) => {
+                    read += 1;
+                    match &rule {
+                        Rule::SetHeader(name, _)
+                        | Rule::AppendHeader(name, _)
+                        | Rule::RemoveHeader(name) => assert!(!ours(name), "{rule:?}"),
+                        Rule::RenameHeader(from, to) => assert!(!ours(from) && !ours(to)),
+                        Rule::SetStatus(status) => assert!((200..600).contains(&status.as_u16())),
+                        _ => {}
+                    }
+                }
+                Err(reason) => {
+                    refused += 1;
+                    assert!(!reason.is_empty(), "refused without a reason");
+                }
+            }
+        }
+        assert!(read > 1000 && refused > 1000, "{read} {refused}");
+    }
+
+    /// What is taken for the server's name is all that comes before the path, and nothing of it is a reading.
+    #[test]
+    fn the_origin_of_a_uri_is_literal_and_whole() {
+        let mut random = Random(0x2545_F491_4F6C_DD1D);
+        let mut split = 0;
+        for _ in 0..50_000 {
+            let Ok(template) = Template::parse(random.template()) else {
+                continue;
+            };
+            let Some((origin, rest)) = template.split_origin() else {
+                continue;
+            };
+            split += 1;
+            let (_, authority) = origin.split_once("://").expect("a scheme");
+            assert!(!authority.contains(['/', '?']), "{origin:?}");
+            let first = match template.0.first() {
+                Some(Part::Literal(first)) => first.clone(),
+                other => panic!("{other:?}"),
+            };
+            let Some(Part::Literal(left)) = rest.0.first() else {
+                panic!("{rest:?}");
+            };
+            assert_eq!(format!("{origin}{left}"), first);
+            assert_eq!(rest.0[1..], template.0[1..]);
+            assert!(template.0.len() == 1 || !left.is_empty(), "{template:?}");
+        }
+        assert!(split > 100, "{split}");
+    }
 }

@@ -245,13 +245,10 @@ mod tests {
         for _ in 0..100_000 {
             let mut bytes = SAMPLE.as_bytes().to_vec();
             for _ in 0..=below(3) {
-                if bytes.is_empty() {
-                    break;
-                }
-                let at = below(bytes.len());
+                let at = below(bytes.len().max(1));
                 match below(4) {
-                    0 => bytes[at] = b"\r\n :0149\xff\xc3x"[below(11)],
-                    1 => drop(bytes.remove(at)),
+                    0 if !bytes.is_empty() => bytes[at] = b"\r\n :0149\xff\xc3x"[below(11)],
+                    1 if !bytes.is_empty() => drop(bytes.remove(at)),
                     2 => bytes.truncate(at.max(1)),
                     _ => bytes.insert(at, b"\r\n :0149\xa9c"[below(10)]),
                 }
