@@ -1,7 +1,7 @@
 //! What a fault means for the request, by step and by the binding's policy.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, fixture};
+use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture};
 
 /// The steps on a request's way whose fault has a policy.
 const STEPS: [&str; 5] = [
@@ -73,6 +73,37 @@ async fn a_fault_at_any_step_is_500_unless_the_binding_bypasses_it() {
     }
     load.more(10).await;
     load.stop().await.assert_only(200);
+}
+
+/// The first of its edits is sound, the second names a field of the connection.
+#[tokio::test]
+async fn edits_that_cannot_be_used_are_500_and_a_bypass_leaves_nothing_of_them() {
+    let origin = TestOrigin::echo().await;
+    let mut api = Api::new();
+    for step in ["request-transform", "response-transform"] {
+        for policy in ["fail", "bypass"] {
+            let binding = json!({ "step": step, "plugin": "half-good", "fault-policy": policy });
+            let operation = Operation::proxy("http://origin/").binding(binding);
+            api = api.route(&format!("GET /{step}/{policy}"), operation);
+        }
+    }
+    let node = TestNode::with("")
+        .api(&api)
+        .plugin("half-good", &fixture("half-good"))
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    for step in ["request-transform", "response-transform"] {
+        node.get(&format!("/test/{step}/fail"))
+            .await
+            .assert_error(500, "Internal server error");
+        node.until_logged(&["gave an answer that cannot be used", "content-length"])
+            .await;
+        let reply = node.get(&format!("/test/{step}/bypass")).await;
+        reply.assert_status(200);
+        assert_eq!(reply.json()["headers"]["x-half"], json!(null), "{step}");
+        assert_eq!(reply.header("x-half"), "", "{step}");
+    }
 }
 
 #[tokio::test]
