@@ -1,7 +1,7 @@
 //! The node's end: told by SIGTERM, it finishes what it began.
 
 use bytes::Bytes;
-use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, until};
+use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture, until};
 
 async fn node(origin: &TestOrigin, toml: &str) -> TestNode {
     let api = Api::new()
@@ -101,6 +101,25 @@ async fn a_node_that_drains_is_alive_and_not_ready() {
     origin.release();
     assert_eq!(waiting.await.unwrap().expect("answered").text(), "hello");
     assert!(node.ended().await.success());
+}
+
+#[tokio::test]
+async fn sigterm_is_heard_while_a_reload_configures_slowly() {
+    let binding = serde_json::json!({ "step": "authorizer", "plugin": "switched" });
+    let operation = Operation::mock("hello").binding(binding);
+    let mut node = TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("switched", &fixture("allow"))
+        .start()
+        .await;
+    std::fs::copy(fixture("slow-configure"), node.path("switched.wasm")).unwrap();
+    node.until_logged(&["configures slowly"]).await;
+    let began = std::time::Instant::now();
+    node.terminate();
+    assert!(node.ended().await.success());
+    // Its start deadline is 5 s.
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(3), "{took:?}");
 }
 
 #[tokio::test]
