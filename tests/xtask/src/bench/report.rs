@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::Measured;
+use super::{Measured, Sample};
 
 /// A line of the result; what a case does not have is `None`.
 #[derive(Debug, Default, PartialEq)]
@@ -18,14 +18,31 @@ pub struct Row {
     pub p999_us: Option<f64>,
     pub cpu_us_per_request: Option<f64>,
     pub cpu_ratio_to_nginx: Option<f64>,
+    /// The others as ratios to nginx's, for the table.
+    pub to_nginx: Ratios,
     /// Only of the case `idle-rss`.
     pub rss_bytes: Option<f64>,
+}
+
+/// Figures as ratios to nginx's plain proxying.
+#[derive(Debug, Default, PartialEq)]
+pub struct Ratios {
+    requests_per_s: Option<f64>,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    p999_us: Option<f64>,
 }
 
 /// The medians over the rounds. A ratio is taken within its round, where the machine was the same for both.
 pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Row> {
     let base = measured.get(nginx);
-    let row = |((case, system), samples): (&(&str, &str), &Vec<super::Sample>)| Row {
+    let to_nginx = |samples: &[Sample], figure: fn(&Sample) -> f64| {
+        let pairs = samples.iter().zip(base?);
+        Some(median(
+            pairs.map(|(sample, nginx)| figure(sample) / figure(nginx)),
+        ))
+    };
+    let row = |((case, system), samples): (&(&str, &str), &Vec<Sample>)| Row {
         case: (*case).into(),
         system: (*system).into(),
         requests_per_s: Some(median(samples.iter().map(|sample| sample.requests_per_s))),
@@ -33,14 +50,13 @@ pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Ro
         p99_us: Some(median(samples.iter().map(|sample| sample.p99_us))),
         p999_us: Some(median(samples.iter().map(|sample| sample.p999_us))),
         cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
-        cpu_ratio_to_nginx: base.map(|base| {
-            median(
-                samples
-                    .iter()
-                    .zip(base)
-                    .map(|(sample, nginx)| sample.cpu_us / nginx.cpu_us),
-            )
-        }),
+        cpu_ratio_to_nginx: to_nginx(samples, |sample| sample.cpu_us),
+        to_nginx: Ratios {
+            requests_per_s: to_nginx(samples, |sample| sample.requests_per_s),
+            p50_us: to_nginx(samples, |sample| sample.p50_us),
+            p99_us: to_nginx(samples, |sample| sample.p99_us),
+            p999_us: to_nginx(samples, |sample| sample.p999_us),
+        },
         rss_bytes: None,
     };
     measured.iter().map(row).collect()
@@ -142,8 +158,8 @@ fn rounded(value: Option<f64>) -> Option<f64> {
 
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "\n{:<15} {:<17} {:>10} {:>9} {:>9} {:>9} {:>8} {:>8}\n",
-        "case", "system", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "× nginx"
+        "\n{:<15} {:<17} {:>16} {:>16} {:>16} {:>16} {:>16}\n",
+        "case", "system", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs"
     );
     for row in rows {
         if let Some(bytes) = row.rss_bytes {
@@ -158,27 +174,31 @@ pub fn table(rows: &[Row]) -> String {
         }
         let _ = writeln!(
             text,
-            "{:<15} {:<17} {:>10} {:>9} {:>9} {:>9} {:>8} {:>8}",
+            "{:<15} {:<17} {:>16} {:>16} {:>16} {:>16} {:>16}",
             row.case,
             row.system,
-            cell(row.requests_per_s, 0),
-            cell(row.p50_us, 1),
-            cell(row.p99_us, 1),
-            cell(row.p999_us, 1),
-            cell(row.cpu_us_per_request, 2),
-            cell(row.cpu_ratio_to_nginx, 3),
+            cell(row.requests_per_s, 0, row.to_nginx.requests_per_s),
+            cell(row.p50_us, 1, row.to_nginx.p50_us),
+            cell(row.p99_us, 1, row.to_nginx.p99_us),
+            cell(row.p999_us, 1, row.to_nginx.p999_us),
+            cell(row.cpu_us_per_request, 2, row.cpu_ratio_to_nginx),
         );
     }
+    text.push_str("(×n): as a ratio to nginx's plain proxying, the median of the rounds\n");
     text
 }
 
-fn cell(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "–".into(), |value| format!("{value:.decimals$}"))
+/// A figure, and behind it its ratio to nginx's.
+fn cell(value: Option<f64>, decimals: usize, ratio: Option<f64>) -> String {
+    match (value, ratio) {
+        (None, _) => "–".into(),
+        (Some(value), None) => format!("{value:.decimals$}"),
+        (Some(value), Some(ratio)) => format!("{value:.decimals$} (×{ratio:.2})"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Sample;
     use super::*;
 
     #[test]
@@ -215,6 +235,12 @@ mod tests {
         ]);
         let rows = rows(&measured, &("bare", "nginx"));
         assert_eq!(rows[1].cpu_ratio_to_nginx, Some(1.1));
+        assert_eq!(rows[1].to_nginx.p99_us, Some(1.0));
+        let table = table(&rows);
+        let line = table.lines().find(|line| line.contains("tidegate"));
+        let line = line.expect("a line of its own");
+        assert_eq!(line.matches("(×1.00)").count(), 4, "{line}");
+        assert!(line.ends_with("22.00 (×1.10)"), "{line}");
         let object = object(&rows[1]);
         let fields: Vec<&str> = object
             .as_object()
