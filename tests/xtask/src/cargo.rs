@@ -265,7 +265,8 @@ fn wasm_target_installed() -> bool {
     output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
-const WASM_TARGET: &str = "wasm32-wasip2";
+/// What guests are built for.
+pub const WASM_TARGET: &str = "wasm32-wasip2";
 
 #[cfg(test)]
 mod tests {

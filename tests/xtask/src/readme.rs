@@ -1,6 +1,7 @@
 //! The commands of README.md, so that none of them grows stale.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The lines of the shell blocks of a Markdown text, continued lines joined, prompts and comments left out.
 pub fn commands(markdown: &str) -> Vec<String> {
@@ -27,6 +28,56 @@ pub fn commands(markdown: &str) -> Vec<String> {
     commands
 }
 
+/// The blocks of a Markdown text in this language, each with its first line's number.
+pub fn blocks(markdown: &str, language: &str) -> Vec<(usize, String)> {
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut open = None;
+    for (at, line) in markdown.lines().enumerate() {
+        match (line.trim().strip_prefix("```"), open) {
+            (Some(found), None) => {
+                open = Some(found.trim() == language);
+                if open == Some(true) {
+                    blocks.push((at + 2, String::new()));
+                }
+            }
+            (Some(_), Some(_)) => open = None,
+            (None, Some(true)) => {
+                if let Some((_, text)) = blocks.last_mut() {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    blocks
+}
+
+/// A node's configuration and a definition that hold the README's snippets in the places that it says: `tidegate check`
+/// reads them, key by key. `component` is what the snippet's plugin is.
+pub fn with_snippets(markdown: &str, component: &Path) -> (String, String) {
+    let all = |language| {
+        blocks(markdown, language)
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect::<String>()
+    };
+    let mut configuration = String::from(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[[api]]\nid = \"readme\"\ndefinition = \"readme.openapi.yaml\"\n[api.stage.test]\n",
+    );
+    for line in all("toml").lines() {
+        match line.trim_start().starts_with("component = ") {
+            true => configuration.push_str(&format!("component = {:?}\n", component)),
+            false => configuration.push_str(&format!("{line}\n")),
+        }
+    }
+    let definition = format!(
+        "openapi: 3.0.3\ninfo: {{ title: readme, version: \"1\" }}\n{}paths:\n  /a:\n    get:\n      responses: {{}}\n      x-amazon-apigateway-integration: {{ type: mock }}\n",
+        all("yaml")
+    );
+    (configuration, definition)
+}
+
 /// What a line of the README is proved by.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -48,7 +99,13 @@ pub fn proof(command: &str, aliases: &BTreeSet<String>, tried: &BTreeSet<String>
         | ["rustup", ..]
         | ["sudo", "apt-get", ..]
         | ["apt-get", ..] => Proof::Elsewhere,
-        ["cargo", "build" | "test" | "install" | "run", ..] => Proof::Elsewhere,
+        // The node by way of cargo is the node that was just built.
+        ["cargo", "run", "-p", "tidegate", "--", ..] => {
+            let node = words.iter().skip(5).copied();
+            let command = std::iter::once("tidegate").chain(node).collect::<Vec<_>>();
+            proof(&command.join(" "), aliases, tried)
+        }
+        ["cargo", "build" | "test" | "install", ..] => Proof::Elsewhere,
         ["cargo", alias, ..] if aliases.contains(*alias) => Proof::Elsewhere,
         ["cargo", alias, ..] => Proof::None(format!("there is no cargo alias {alias}")),
         ["curl", ..] if tried.contains(command) => Proof::Elsewhere,
@@ -77,6 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_a_language_are_found_with_their_place() {
+        let text = "a\n```toml\n[node]\n```\n```\n[none]\n```\n```toml\nb = 1\nc = 2\n```\n";
+        let found = [(3, "[node]\n"), (9, "b = 1\nc = 2\n")];
+        assert_eq!(
+            blocks(text, "toml"),
+            found.map(|(line, text)| (line, text.to_owned()))
+        );
+        assert!(blocks(text, "yaml").is_empty());
+    }
+
+    #[test]
     fn a_line_that_nothing_runs_is_named() {
         let aliases = BTreeSet::from(["demo".to_owned()]);
         let tried = BTreeSet::from(["curl -i http://x".to_owned()]);
@@ -86,6 +154,8 @@ mod tests {
             ("curl -i http://x", true),
             ("curl -i http://y", false),
             ("make", false),
+            ("cargo run -p tidegate -- dance", false),
+            ("cargo run -p other", false),
         ];
         for (command, proved) in cases {
             assert_eq!(
@@ -94,6 +164,19 @@ mod tests {
                 "{command}"
             );
         }
+        let checked = proof(
+            "cargo run -p tidegate -- check configs/minimal.toml",
+            &aliases,
+            &tried,
+        );
+        assert_eq!(
+            checked,
+            Proof::Run(
+                ["tidegate", "check", "configs/minimal.toml"]
+                    .map(String::from)
+                    .into()
+            )
+        );
         let served = proof("tidegate serve configs/minimal.toml", &aliases, &tried);
         assert_eq!(
             served,

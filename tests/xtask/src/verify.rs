@@ -90,7 +90,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "clippy",
-        says: "lints of all targets, warnings are errors",
+        says: "lints of all targets, guests included; warnings are errors",
         slow: false,
         run: clippy,
     },
@@ -167,14 +167,47 @@ fn fmt(_: &mut Tests) -> anyhow::Result<Outcome> {
 }
 
 fn clippy(_: &mut Tests) -> anyhow::Result<Outcome> {
-    succeed(cargo::command().args([
+    let host = succeed(cargo::command().args([
         "clippy",
         "--workspace",
         "--all-targets",
         "--",
         "-D",
         "warnings",
-    ]))
+    ]))?;
+    if let failed @ Outcome::Failed(_) = host {
+        return Ok(failed);
+    }
+    // What is compiled for WebAssembly only, the run above does not see.
+    let mut guests = cargo::command();
+    guests.args(["clippy", "--target", cargo::WASM_TARGET, "--profile"]);
+    guests.args(["component", "--lib", "--examples"]);
+    let packages = guest_packages()?;
+    guests.args(packages.iter().flat_map(|package| ["--package", package]));
+    succeed(guests.args(["--", "-D", "warnings"]))
+}
+
+/// The packages that are built for WebAssembly: the built-in plugins, and the functions and guests beside them.
+fn guest_packages() -> anyhow::Result<Vec<String>> {
+    let mut folders = vec![
+        root().join("configs/demo/items"),
+        root().join("tests/bench/hello"),
+        root().join("tests/fixtures/guests"),
+    ];
+    for plugin in fs::read_dir(root().join("plugins")).context("cannot read plugins/")? {
+        folders.push(plugin?.path());
+    }
+    let name = |folder: PathBuf| {
+        let manifest: toml::Table = fs::read_to_string(folder.join("Cargo.toml"))?.parse()?;
+        let name = manifest["package"]["name"].as_str().map(str::to_owned);
+        name.with_context(|| format!("{} has no name", folder.display()))
+    };
+    let mut names = folders
+        .into_iter()
+        .map(name)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
 }
 
 fn doc(_: &mut Tests) -> anyhow::Result<Outcome> {
@@ -244,10 +277,33 @@ fn check_readme(_: &mut Tests) -> anyhow::Result<Outcome> {
             }
         }
     }
+    let snippets = snippets_are_accepted(&text)?;
+    if let Outcome::Failed(reason) = snippets {
+        wrong.push(format!("the snippets of README.md: {reason}"));
+    }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
-    Ok(Outcome::Passed(format!("{} commands", commands.len())))
+    Ok(Outcome::Passed(format!(
+        "{} commands, and the snippets",
+        commands.len()
+    )))
+}
+
+/// Checks a configuration that holds the README's snippets; the plugin of the snippets is one of the fixtures.
+fn snippets_are_accepted(markdown: &str) -> anyhow::Result<Outcome> {
+    let component = cargo::build_guest("missing-grant")?;
+    let folder = root().join("target/readme");
+    fs::create_dir_all(&folder)?;
+    let (configuration, definition) = readme::with_snippets(markdown, &component);
+    let file = folder.join("node.toml");
+    fs::write(&file, configuration)?;
+    fs::write(folder.join("readme.openapi.yaml"), definition)?;
+    succeed(
+        Command::new(cargo::build_node(false)?)
+            .arg("check")
+            .arg(file),
+    )
 }
 
 fn check_demo(_: &mut Tests) -> anyhow::Result<Outcome> {
@@ -274,28 +330,22 @@ fn fuzz(_: &mut Tests) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Skipped("cargo install --locked cargo-fuzz".into()));
     }
     let targets = fuzz_targets(&root().join("tests/fuzz/targets"))?;
+    let seconds = (FUZZ_SECONDS_MAX / targets.len().max(1) as u64).clamp(1, 20);
     for target in &targets {
         let mut command = Command::new("rustup");
-        command.args([
-            "run",
-            "nightly",
-            "cargo",
-            "fuzz",
-            "run",
-            "--fuzz-dir",
-            "tests/fuzz",
-            target,
-            "--",
-        ]);
-        command
-            .args(["-max_total_time=20", "-rss_limit_mb=2048"])
-            .current_dir(root());
-        if let failed @ Outcome::Failed(_) = succeed(&mut command)? {
+        command.args(["run", "nightly", "cargo", "fuzz", "run"]);
+        command.args(["--fuzz-dir", "tests/fuzz", target, "--"]);
+        command.args([&format!("-max_total_time={seconds}"), "-rss_limit_mb=2048"]);
+        if let failed @ Outcome::Failed(_) = succeed(command.current_dir(root()))? {
             return Ok(failed);
         }
     }
-    Ok(Outcome::Passed(format!("{} targets", targets.len())))
+    let note = format!("{} targets, {seconds} s each", targets.len());
+    Ok(Outcome::Passed(note))
 }
+
+/// Of all targets together, less what their builds take.
+const FUZZ_SECONDS_MAX: u64 = 180;
 
 fn guests(_: &mut Tests) -> anyhow::Result<Outcome> {
     let missing: Vec<&str> = missing_guests().map(|guest| guest.get).collect();
