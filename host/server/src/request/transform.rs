@@ -190,8 +190,9 @@ fn field_value(text: &FieldText, exchange: &Exchange) -> Option<HeaderValue> {
     }
 }
 
-/// Applies edits to the request.
+/// Applies edits to the request, all or none: a fault may be bypassed, and half of a plugin's edits are nobody's intent.
 pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(), Fault> {
+    edits.iter().try_for_each(check_request_edit)?;
     for edit in edits {
         match edit {
             Edit::SetQueryParameter((name, value)) => {
@@ -203,11 +204,7 @@ pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> 
             Edit::RenameQueryParameter((from, to)) => {
                 uri::rename_query_parameter(exchange.query_mut(), &from, &to)
             }
-            Edit::SetPath(path) if is_path(&path) => exchange.new_path = Some(path),
-            Edit::SetPath(path) => return Err(Fault::Unusable(format!("{path:?} is not a path"))),
-            Edit::SetStatus(_) => {
-                return Err(Fault::Unusable("set-status in a request".to_owned()));
-            }
+            Edit::SetPath(path) => exchange.new_path = Some(path),
             Edit::SetBody(content) => exchange.body = Some(content.into()),
             field => edit_field(&mut exchange.head.headers, field)?,
         }
@@ -215,7 +212,19 @@ pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> 
     Ok(())
 }
 
+fn check_request_edit(edit: &Edit) -> Result<(), Fault> {
+    match edit {
+        Edit::SetPath(path) if !is_path(path) => {
+            Err(Fault::Unusable(format!("{path:?} is not a path")))
+        }
+        Edit::SetStatus(_) => Err(Fault::Unusable("set-status in a request".to_owned())),
+        field => check_field(field),
+    }
+}
+
+/// Applies edits to the response, all or none.
 fn apply_response_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(), Fault> {
+    edits.iter().try_for_each(check_response_edit)?;
     let Some((status, headers)) = exchange.response.as_mut() else {
         return Ok(());
     };
@@ -223,18 +232,36 @@ fn apply_response_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(),
         match edit {
             Edit::SetStatus(code) => *status = final_status(code).map_err(Fault::Unusable)?,
             Edit::SetBody(content) => exchange.response_body = Some(content.into()),
-            Edit::SetQueryParameter(_)
-            | Edit::RemoveQueryParameter(_)
-            | Edit::RenameQueryParameter(_)
-            | Edit::SetPath(_) => {
-                return Err(Fault::Unusable(
-                    "a change to a request, in a response".to_owned(),
-                ));
-            }
             field => edit_field(headers, field)?,
         }
     }
     Ok(())
+}
+
+fn check_response_edit(edit: &Edit) -> Result<(), Fault> {
+    match edit {
+        Edit::SetStatus(code) => final_status(*code).map(drop).map_err(Fault::Unusable),
+        Edit::SetQueryParameter(_)
+        | Edit::RemoveQueryParameter(_)
+        | Edit::RenameQueryParameter(_)
+        | Edit::SetPath(_) => Err(Fault::Unusable(
+            "a change to a request, in a response".to_owned(),
+        )),
+        field => check_field(field),
+    }
+}
+
+fn check_field(edit: &Edit) -> Result<(), Fault> {
+    let name = |name: &str| editable(name).map(drop).map_err(Fault::Unusable);
+    match edit {
+        Edit::SetHeader((field, value)) | Edit::AppendHeader((field, value)) => {
+            name(field)?;
+            plain_value(value.as_str()).map(drop)
+        }
+        Edit::RemoveHeader(field) => name(field),
+        Edit::RenameHeader((from, to)) => name(from).and_then(|()| name(to)),
+        _ => Ok(()),
+    }
 }
 
 fn edit_field(headers: &mut HeaderMap, edit: Edit) -> Result<(), Fault> {
@@ -253,8 +280,9 @@ fn edit_field(headers: &mut HeaderMap, edit: Edit) -> Result<(), Fault> {
     Ok(())
 }
 
-fn plain_value(value: String) -> Result<HeaderValue, Fault> {
-    HeaderValue::try_from(value)
+fn plain_value(value: impl TryInto<HeaderValue>) -> Result<HeaderValue, Fault> {
+    value
+        .try_into()
         .map_err(|_| Fault::Unusable("a header value with control characters".to_owned()))
 }
 
