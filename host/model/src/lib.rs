@@ -13,6 +13,7 @@
 pub mod api;
 pub mod balance;
 pub mod bucket;
+pub mod cache;
 pub mod canary;
 pub mod check;
 pub mod config;

@@ -1,0 +1,115 @@
+//! What an origin may be told by a request whose answer others will get.
+//!
+//! An origin that lets a field change its answer and does not say so by `Vary` makes every viewer able to poison the
+//! cache for all others. The fields below are those that frameworks are known to obey and that no browser sends: they
+//! name another host, scheme, path or method than the request's own. They are removed; what the gateway says of the
+//! viewer itself is part of the key, or not said.
+//!
+//! Sources: Kettle, "Practical Web Cache Poisoning" (2018) and "Web Cache Entanglement" (2020); Nguyen, Lo Iacono,
+//! Federrath, "Your Cache Has Fallen: Cache-Poisoned Denial-of-Service Attack" (CCS 2019).
+
+use http::{HeaderMap, HeaderName};
+
+use super::policy::Policy;
+
+/// Removes from a request what would let it decide on other viewers' responses. Fields of the key stay.
+pub fn remove_overrides(request: &mut HeaderMap, policy: &Policy) {
+    let named = |name: &HeaderName| {
+        let text = name.as_str();
+        OVERRIDES.contains(&text)
+            || text.starts_with("x-forwarded-")
+            || text.starts_with("x-original-")
+    };
+    let names: Vec<HeaderName> = request
+        .keys()
+        .filter(|name| named(name) && !policy.is_keyed_by(name))
+        .cloned()
+        .collect();
+    for name in names {
+        request.remove(name);
+    }
+}
+
+/// Fields beside `x-forwarded-*` and `x-original-*`, in lower case.
+const OVERRIDES: [&str; 27] = [
+    "base-url",
+    "cf-connecting-ip",
+    "client-ip",
+    "cluster-client-ip",
+    "destination",
+    "fastly-client-ip",
+    "forwarded",
+    "front-end-https",
+    "http-host",
+    "proxy",
+    "proxy-host",
+    "request-uri",
+    "true-client-ip",
+    "x-amz-website-redirect-location",
+    "x-arr-ssl",
+    "x-client-ip",
+    "x-backend-host",
+    "x-host",
+    "x-http-destinationurl",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-proxy-url",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::policy::{KeyParameter, Mode, Stage, Strategy};
+
+    fn policy(mode: Mode) -> Policy {
+        Policy {
+            mode,
+            shares_set_cookie: false,
+            encrypted: false,
+            by_caller: false,
+        }
+    }
+
+    #[test]
+    fn what_names_another_host_path_or_method_is_not_passed_on() {
+        let mut request = HeaderMap::new();
+        for name in [
+            "x-forwarded-host",
+            "x-forwarded-scheme",
+            "x-forwarded-for",
+            "x-host",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "forwarded",
+            "accept",
+            "x-mine",
+        ] {
+            request.insert(HeaderName::from_static(name), "v".parse().unwrap());
+        }
+        remove_overrides(&mut request, &policy(Mode::Http));
+        let mut left: Vec<_> = request.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-mine"]);
+    }
+
+    #[test]
+    fn what_is_part_of_the_key_is_passed_on() {
+        let mut request = HeaderMap::new();
+        request.insert("x-host", "v".parse().unwrap());
+        let stage = Stage {
+            ttl: 300,
+            namespace: None,
+            key_parameters: vec![KeyParameter::Header("x-host".parse().unwrap())],
+            require_authorization: true,
+            unauthorized: Strategy::Warn,
+        };
+        remove_overrides(&mut request, &policy(Mode::Stage(stage)));
+        assert!(request.contains_key("x-host"));
+    }
+}
