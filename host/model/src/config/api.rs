@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::cache::{Cache, CacheFile};
 use super::source::Source;
 use crate::deployment::LogOutput;
 use crate::problem::Place;
@@ -30,6 +31,8 @@ pub struct Stage {
     /// For all routes of the stage together.
     pub throttle: Option<Throttle>,
     pub access_log: Option<AccessLog>,
+    /// For the routes that do not say otherwise.
+    pub cache: Cache,
     /// By route key, `GET /items/{id}`.
     pub routes: BTreeMap<String, RouteSettings>,
     pub place: Place,
@@ -57,6 +60,8 @@ pub struct AccessLog {
 pub struct RouteSettings {
     /// Beside the stage's own.
     pub throttle: Option<Throttle>,
+    /// `None`: the stage's.
+    pub cache: Option<Cache>,
     pub place: Place,
 }
 
@@ -80,6 +85,8 @@ struct StageFile {
     throttle: Option<Spanned<ThrottleFile>>,
     /// Default none.
     access_log: Option<AccessLogFile>,
+    /// Default `"off"`: what may be given to others, the operator has to say.
+    cache: Option<CacheFile>,
     /// Default empty. Keys are route keys.
     route: Option<BTreeMap<Spanned<String>, Spanned<RouteFile>>>,
 }
@@ -107,6 +114,8 @@ struct AccessLogFile {
 struct RouteFile {
     /// Default none.
     throttle: Option<Spanned<ThrottleFile>>,
+    /// Default: the stage's.
+    cache: Option<CacheFile>,
 }
 
 impl ApiFile {
@@ -183,16 +192,25 @@ impl StageFile {
                 let place = source.place(&key.span());
                 let key = key.into_inner();
                 let owner = format!("{owner}: route \"{key}\"");
-                let throttle = route.into_inner().throttle;
+                let RouteFile { throttle, cache } = route.into_inner();
                 let throttle =
                     throttle.and_then(|throttle| ThrottleFile::compile(&owner, throttle, source));
-                (key, RouteSettings { throttle, place })
+                let cache = cache.map(|cache| cache.compile(&owner, source));
+                let settings = RouteSettings {
+                    throttle,
+                    cache,
+                    place,
+                };
+                (key, settings)
             });
         Stage {
             name: name.clone(),
             variables: file.variables.map(Spanned::into_inner).unwrap_or_default(),
             throttle,
             routes: routes.collect(),
+            cache: file
+                .cache
+                .map_or(Cache::Off, |cache| cache.compile(&owner, source)),
             access_log: file.access_log.map(|log| log.compile(source)),
             place: source.place(&span),
         }

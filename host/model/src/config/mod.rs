@@ -8,6 +8,7 @@
 //! read certificates, components or API definitions: their readers say what is wrong with them.
 
 mod api;
+mod cache;
 mod function;
 mod key;
 mod limits;
@@ -20,6 +21,7 @@ mod upstream;
 use std::path::Path;
 
 pub use api::{AccessLog, Api, RouteSettings, Stage, Throttle};
+pub use cache::{Cache, NodeCache};
 pub use function::{Function, Plugin};
 pub use key::{ApiKey, Secret, SecretSource, StageName};
 pub use limits::{Limits, Log, LogFormat, Timeouts};

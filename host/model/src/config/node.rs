@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::api::{Api, ApiFile};
+use super::cache::{NodeCache, NodeCacheFile};
 use super::function::{Function, FunctionFile, Plugin, PluginFile};
 use super::key::{ApiKey, KeyFile, Secret, SecretFile};
 use super::limits::{Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
@@ -35,6 +36,7 @@ pub struct Node {
     pub admin: Admin,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    pub cache: NodeCache,
     pub log: Log,
     pub upstreams: BTreeMap<String, Upstream>,
     pub functions: BTreeMap<String, Function>,
@@ -54,6 +56,7 @@ pub(super) struct NodeFile {
     admin: Option<AdminFile>,
     limits: Option<LimitsFile>,
     timeouts: Option<TimeoutsFile>,
+    cache: Option<NodeCacheFile>,
     log: Option<LogFile>,
     upstream: Option<Named<UpstreamFile>>,
     function: Option<Named<FunctionFile>>,
@@ -125,6 +128,7 @@ impl NodeFile {
             admin: self.admin.unwrap_or_default().compile(source),
             limits: self.limits.unwrap_or_default().compile(source),
             timeouts: self.timeouts.unwrap_or_default().compile(source),
+            cache: self.cache.unwrap_or_default().compile(source),
             log: self.log.unwrap_or_default().compile(),
             upstreams: named(self.upstream, UpstreamFile::compile, source),
             functions: named(self.function, FunctionFile::compile, source),

@@ -4,6 +4,7 @@
 //! whose policy nobody enforces must not go live. Components are not looked at; the server links them.
 
 mod bindings;
+mod cache;
 mod integration;
 mod mapping;
 mod mock;
@@ -155,6 +156,7 @@ impl Compiler<'_, '_> {
             deployment_id: deployment_id(definition, settings),
             variables: settings.variables.clone(),
             routes,
+            caches_by_http: entries.iter().any(Route::caches_by_http),
             entries,
             log_sinks: self.log_sinks(&stage),
         }
@@ -193,11 +195,21 @@ impl Compiler<'_, '_> {
             .integration
             .as_ref()
             .and_then(|integration| integration.timeout());
+        let pipeline = self.pipeline(stage, source);
+        let cache = match source.cache(stage, !pipeline.authorizers.is_empty()) {
+            Ok(cache) => cache,
+            Err(problem) => {
+                let message = format!("route \"{}\": {problem}", source.key);
+                self.problems.add(&source.place(stage), message);
+                None
+            }
+        };
         Route {
             key: source.key.clone(),
             resource_path: source.path.to_owned(),
             parameters,
-            pipeline: self.pipeline(stage, source),
+            pipeline,
+            cache,
             timeout: timeout.unwrap_or(self.node.timeouts.integration),
             payload_bytes_max: self.node.limits.payload.0,
         }
@@ -339,7 +351,7 @@ fn deployment_id(definition: &Definition, settings: &config::Stage) -> String {
     let routes = settings
         .routes
         .iter()
-        .map(|(key, route)| (key, route.throttle));
+        .map(|(key, route)| (key, route.throttle, &route.cache));
     let output = settings.access_log.as_ref().map(|log| match &log.output {
         LogOutput::Stdout => "stdout".to_owned(),
         LogOutput::File(path) => path.display().to_string(),
@@ -352,6 +364,7 @@ fn deployment_id(definition: &Definition, settings: &config::Stage) -> String {
             &settings.name,
             &settings.variables,
             settings.throttle,
+            &settings.cache,
             routes,
             output,
             format

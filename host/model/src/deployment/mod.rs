@@ -15,6 +15,7 @@ pub use compile::{compile, load};
 pub use routes::{Params, Routes, Selection};
 pub use snapshot::{Located, PATH_PREFIX};
 
+use crate::cache::policy::{Mode, Policy};
 use crate::problem::Place;
 
 /// All stages that a node serves, and the bindings that their routes share.
@@ -49,6 +50,8 @@ pub struct Stage {
     /// Matching: path below the stage → index into `entries`.
     pub routes: Routes,
     pub entries: Vec<Route>,
+    /// Whether a route of it caches by HTTP's rules: then unsafe requests make stored responses doubtful.
+    pub caches_by_http: bool,
     /// The stage's log sinks, which take a record of each request, also of those that match no route.
     pub log_sinks: Vec<BindingId>,
 }
@@ -72,6 +75,8 @@ pub struct Route {
     /// The names of the path parameters, in the order of [`Params`].
     pub parameters: Vec<String>,
     pub pipeline: Pipeline,
+    /// How its responses are cached; `None`: not at all.
+    pub cache: Option<Arc<Policy>>,
     /// How long the integration may take until its response's header section is there. API Gateway: 29 s.
     pub timeout: Duration,
     /// The largest request or response body that a binding may collect. API Gateway: 10 MiB.
@@ -79,6 +84,13 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether its responses are cached by HTTP's rules.
+    pub fn caches_by_http(&self) -> bool {
+        self.cache
+            .as_ref()
+            .is_some_and(|policy| policy.mode == Mode::Http)
+    }
+
     /// A path parameter by its name, percent-encoded as it stands in `path`, which `params` was selected by.
     pub fn parameter<'p>(&self, name: &str, params: &Params, path: &'p str) -> Option<&'p str> {
         let place = self

@@ -158,6 +158,7 @@ mod tests {
             variables: Default::default(),
             routes: Routes::new(flavor),
             entries: Vec::new(),
+            caches_by_http: false,
             log_sinks: Vec::new(),
         })
     }
