@@ -6,7 +6,8 @@
 //! viewer itself is part of the key, or not said.
 //!
 //! Sources: Kettle, "Practical Web Cache Poisoning" (2018) and "Web Cache Entanglement" (2020); Nguyen, Lo Iacono,
-//! Federrath, "Your Cache Has Fallen: Cache-Poisoned Denial-of-Service Attack" (CCS 2019).
+//! Federrath, "Your Cache Has Fallen: Cache-Poisoned Denial-of-Service Attack" (CCS 2019); CVE-2024-46982 and what is like
+//! it, for what frameworks tell their own parts in fields.
 
 use http::{HeaderMap, HeaderName};
 
@@ -14,15 +15,9 @@ use super::policy::Policy;
 
 /// Removes from a request what would let it decide on other viewers' responses. Fields of the key stay.
 pub fn remove_overrides(request: &mut HeaderMap, policy: &Policy) {
-    let named = |name: &HeaderName| {
-        let text = name.as_str();
-        OVERRIDES.contains(&text)
-            || text.starts_with("x-forwarded-")
-            || text.starts_with("x-original-")
-    };
     let names: Vec<HeaderName> = request
         .keys()
-        .filter(|name| named(name) && !policy.is_keyed_by(name))
+        .filter(|name| is_override(name) && !policy.is_keyed_by(name))
         .cloned()
         .collect();
     for name in names {
@@ -30,8 +25,18 @@ pub fn remove_overrides(request: &mut HeaderMap, policy: &Policy) {
     }
 }
 
-/// Fields beside `x-forwarded-*` and `x-original-*`, in lower case.
-const OVERRIDES: [&str; 27] = [
+/// Whether a request has such fields.
+pub fn has_overrides(request: &HeaderMap) -> bool {
+    request.keys().any(is_override)
+}
+
+fn is_override(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    OVERRIDES.contains(&text) || text.starts_with("x-forwarded-") || text.starts_with("x-original-")
+}
+
+/// Fields beside `x-forwarded-*`, `x-original-*` and `x-invoke-*`, in lower case.
+const OVERRIDES: [&str; 32] = [
     "base-url",
     "cf-connecting-ip",
     "client-ip",
@@ -54,7 +59,12 @@ const OVERRIDES: [&str; 27] = [
     "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
+    "x-matched-path",
     "x-method-override",
+    "x-middleware-prefetch",
+    "x-middleware-rewrite",
+    "x-middleware-subrequest",
+    "x-now-route-matches",
     "x-proxy-url",
     "x-real-ip",
     "x-rewrite-url",

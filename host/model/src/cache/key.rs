@@ -25,6 +25,8 @@ pub struct Asker<'a> {
 pub struct Target<'a> {
     /// `api/stage`.
     pub scope: &'a str,
+    /// As it was asked for, with its port: the origin is told it, and may write links by it.
+    pub host: &'a str,
     /// Percent-encoded, as it came: what an origin may tell apart is told apart here.
     pub path: &'a str,
     pub query: Option<&'a str>,
@@ -32,7 +34,7 @@ pub struct Target<'a> {
 
 /// Writes the key of a URL. Every caller has its own.
 pub fn write(text: &mut Vec<u8>, target: &Target<'_>, asker: &Asker<'_>) {
-    start(text, target.scope, asker, b'u');
+    start(text, target, asker, BY_URL);
     url(text, target);
     end(text, asker);
 }
@@ -55,11 +57,12 @@ pub fn write_by_parameters<'a>(
     if stage.key_parameters.is_empty() {
         return write(text, target, asker);
     }
-    start(text, target.scope, asker, b'p');
-    match &stage.namespace {
-        Some(namespace) => piece(text, namespace.as_bytes()),
-        None => piece(text, target.path.as_bytes()),
-    }
+    let (kind, place) = match &stage.namespace {
+        Some(namespace) => (BY_NAMESPACE, namespace.as_str()),
+        None => (BY_PARAMETERS, target.path),
+    };
+    start(text, target, asker, kind);
+    piece(text, place.as_bytes());
     for key in &stage.key_parameters {
         match key {
             KeyParameter::Path(name) => optional(text, parameter(name).map(str::as_bytes)),
@@ -84,12 +87,51 @@ pub fn write_by_parameters<'a>(
     end(text, asker);
 }
 
-fn start(text: &mut Vec<u8>, scope: &str, asker: &Asker<'_>, kind: u8) {
+/// What a key says of the URL that its response is for: for who looks for entries by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named<'k> {
+    /// `api/stage`.
+    pub scope: &'k [u8],
+    pub host: &'k [u8],
+    /// `None` in a namespace, which several paths can share.
+    pub path: Option<&'k [u8]>,
+    /// `None` as well where only some parameters of it are part of the key.
+    pub query: Option<&'k [u8]>,
+}
+
+/// Reads a key that was written here; `None` where it was not.
+pub fn read(key: &[u8]) -> Option<Named<'_>> {
+    let (&[kind, _, _, _], rest) = key.split_first_chunk::<4>()?;
+    let (scope, rest) = read_piece(rest)?;
+    let (host, rest) = read_piece(rest)?;
+    let (path, rest) = read_piece(rest)?;
+    let query = match (kind, rest.split_first()) {
+        (BY_URL, Some((1, rest))) => Some(read_piece(rest)?.0),
+        _ => None,
+    };
+    Some(Named {
+        scope,
+        host,
+        path: (kind != BY_NAMESPACE).then_some(path),
+        query,
+    })
+}
+
+fn read_piece(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = text.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+fn start(text: &mut Vec<u8>, target: &Target<'_>, asker: &Asker<'_>, kind: u8) {
     text.clear();
     text.push(kind);
     text.push(if asker.tls { b's' } else { b'-' });
     text.extend_from_slice(&asker.port.to_be_bytes());
-    piece(text, scope.as_bytes());
+    piece(text, target.scope.as_bytes());
+    piece(text, target.host.as_bytes());
+    // "case-insensitive and normally provided in lowercase" (RFC 9110 §4.2.3)
+    let host = text.len() - target.host.len();
+    text[host..].make_ascii_lowercase();
 }
 
 fn url(text: &mut Vec<u8>, target: &Target<'_>) {
@@ -121,6 +163,10 @@ fn optional(text: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
+const BY_URL: u8 = b'u';
+const BY_PARAMETERS: u8 = b'p';
+const BY_NAMESPACE: u8 = b'n';
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +188,7 @@ mod tests {
     fn whatever_an_origin_can_tell_apart_has_another_key() {
         let target = Target {
             scope: "a/b",
+            host: "h:80",
             path: "/x",
             query: Some("q=1"),
         };
@@ -167,6 +214,13 @@ mod tests {
             key(
                 Target {
                     scope: "a/c",
+                    ..target
+                },
+                NOBODY,
+            ),
+            key(
+                Target {
+                    host: "h:81",
                     ..target
                 },
                 NOBODY,
@@ -233,6 +287,44 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), count);
+        let shouted = Target {
+            host: "H:80",
+            ..target
+        };
+        assert_eq!(key(shouted, NOBODY), key(target, NOBODY));
+    }
+
+    #[test]
+    fn a_key_tells_the_url_that_it_was_written_for() {
+        let target = Target {
+            scope: "a/b",
+            host: "h",
+            path: "/x",
+            query: Some("q=1"),
+        };
+        let named = Named {
+            scope: b"a/b",
+            host: b"h",
+            path: Some(b"/x"),
+            query: Some(b"q=1"),
+        };
+        assert_eq!(read(&key(target, NOBODY)), Some(named));
+        let without = Target {
+            query: None,
+            ..target
+        };
+        let of_ann = Asker {
+            caller: Some(("ann", "")),
+            ..NOBODY
+        };
+        let expected = Named {
+            query: None,
+            ..named
+        };
+        assert_eq!(read(&key(without, of_ann)), Some(expected));
+        for cut in 0..key(target, NOBODY).len() {
+            let _ = read(&key(target, NOBODY)[..cut]);
+        }
     }
 
     #[test]
@@ -259,6 +351,7 @@ mod tests {
             headers.insert("x-a", header.parse().unwrap());
             let target = Target {
                 scope: "a/b",
+                host: "h",
                 path,
                 query: Some(query),
             };

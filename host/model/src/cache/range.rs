@@ -2,6 +2,8 @@
 //!
 //! Source: RFC 9110 §14; RFC 9111 §3.3 and §3.4. Several ranges at once are answered with the whole, which §14.2 allows.
 
+use std::ops::Range;
+
 use http::header::{CONTENT_RANGE, DATE, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue};
 
@@ -128,6 +130,47 @@ impl Part {
             (_, None) => return None, // nobody knows where the end is
         };
         (self.first <= wanted.0 && wanted.1 <= self.last).then_some(wanted)
+    }
+
+    /// Which bytes of `held` bytes of content are asked for, and what part they are; `None` where not all of them are there.
+    ///
+    /// A part that the origin says goes to the end ends with its content: "the last 5 bytes" are the last ones that it has,
+    /// also where they are fewer than it announced. "a server might want to send only a subset of the data requested …
+    /// Since a 206 response is self-descriptive, the client can still understand a response that only partially satisfies
+    /// its range request" (RFC 9110 §15.3.7).
+    pub fn cut(&self, asked: Asked, held: u64) -> Option<(Range<u64>, Self)> {
+        let there = self.as_far_as(held)?;
+        let total = self.total.filter(|total| self.last + 1 == *total);
+        let (start, part) = match (asked, total) {
+            (Asked::Last(count), Some(total)) => {
+                let count = count.min(total);
+                let start = held.checked_sub(count).filter(|_| count > 0)?;
+                let (first, last) = (total - count, self.last);
+                return Some((
+                    start..held,
+                    Self {
+                        first,
+                        last,
+                        ..*self
+                    },
+                ));
+            }
+            (Asked::From(first, None), Some(_)) if first <= there.last => {
+                (first.checked_sub(self.first)?, Self { first, ..there })
+            }
+            _ => {
+                let (first, last) = there.has(asked)?;
+                (
+                    first - self.first,
+                    Self {
+                        first,
+                        last,
+                        ..*self
+                    },
+                )
+            }
+        };
+        Some((start..start + (part.last - part.first) + 1, part))
     }
 
     /// What is missing at the end of a part that begins at the start.
@@ -258,6 +301,37 @@ mod tests {
         assert_eq!(open.has(Asked::From(5, None)), None);
         assert_eq!(Part::whole(10).unwrap().has(Asked::Last(1)), Some((9, 9)));
         assert_eq!(Part::whole(0), None);
+    }
+
+    #[test]
+    fn a_part_is_cut_by_where_it_begins_or_ends() {
+        let part = |first, last| Part {
+            first,
+            last,
+            total: Some(10),
+        };
+        let (whole, end, short) = (part(0, 9), part(4, 9), part(4, 9));
+        let cases = [
+            (whole, 10, Asked::From(2, Some(3)), Some((2..4, part(2, 3)))),
+            (whole, 10, Asked::From(2, None), Some((2..10, part(2, 9)))),
+            (whole, 10, Asked::Last(3), Some((7..10, part(7, 9)))),
+            (whole, 10, Asked::Last(30), Some((0..10, part(0, 9)))),
+            (whole, 10, Asked::From(10, None), None),
+            (end, 6, Asked::From(6, Some(8)), Some((2..5, part(6, 8)))),
+            (end, 6, Asked::Last(2), Some((4..6, part(8, 9)))),
+            (end, 6, Asked::Last(7), None),
+            (end, 6, Asked::From(3, None), None),
+            (part(4, 8), 5, Asked::Last(1), None),
+            // One byte less than it announces.
+            (short, 5, Asked::From(6, Some(8)), Some((2..5, part(6, 8)))),
+            (short, 5, Asked::From(6, Some(9)), None),
+            (short, 5, Asked::From(6, None), Some((2..5, part(6, 8)))),
+            (short, 5, Asked::Last(5), Some((0..5, part(5, 9)))),
+            (short, 5, Asked::Last(6), None),
+        ];
+        for (part, held, asked, expected) in cases {
+            assert_eq!(part.cut(asked, held), expected, "{part:?} {asked}");
+        }
     }
 
     #[test]

@@ -128,6 +128,12 @@ impl Span {
         Reuse::Validate
     }
 
+    /// Whether it may be served to who was waiting for it: it was asked for after they had asked, so that it is as new as
+    /// an answer of their own would be, though it may be stale on arrival. Where the origin wants to be asked by each, it is.
+    pub fn serves_who_waited(&self, request: &RequestDirectives) -> bool {
+        !self.always_asks && !self.never_stale && !request.no_cache && request.min_fresh.is_none()
+    }
+
     /// Whether it may be served where the origin fails: `stale-if-error` (RFC 5861 §4).
     pub fn covers_errors(&self, request: &RequestDirectives, now: u64) -> bool {
         if self.never_stale || self.always_asks || request.no_cache {
@@ -136,7 +142,26 @@ impl Span {
         let left = self.time_left(now);
         left.saturating_neg() < i64::from(self.if_error)
     }
+
+    /// Whether it may be served where the origin cannot be reached.
+    ///
+    /// "A cache MUST NOT generate a stale response unless it is disconnected or doing so is explicitly permitted", nor where
+    /// a directive prohibits it: "must-revalidate, proxy-revalidate, s-maxage, no-cache" (RFC 9111 §4.2.4).
+    pub fn covers_disconnection(&self, request: &RequestDirectives, now: u64) -> bool {
+        if self.covers_errors(request, now) {
+            return true;
+        }
+        let prohibited = self.never_stale
+            || self.always_asks
+            || self.not_at_the_viewers_wish
+            || request.no_cache
+            || request.min_fresh.is_some();
+        !prohibited && self.time_left(now).saturating_neg() < DISCONNECTED_MAX
+    }
 }
+
+/// An hour's outage is bridged; what is older than that is no longer what anybody wants to see.
+const DISCONNECTED_MAX: i64 = 3600;
 
 #[cfg(test)]
 mod tests {
@@ -271,6 +296,29 @@ mod tests {
                 expected,
                 "{cache_control}"
             );
+        }
+    }
+
+    #[test]
+    fn an_origin_that_cannot_be_reached_is_covered_unless_that_is_prohibited() {
+        let none = RequestDirectives::default();
+        let no_cache = RequestDirectives {
+            no_cache: true,
+            ..none
+        };
+        let cases = [
+            ("max-age=60", none, 1060, true),
+            ("max-age=60", none, 1050 + 3600, false),
+            ("max-age=60", no_cache, 1060, false),
+            ("max-age=60, must-revalidate", none, 1060, false),
+            ("max-age=60, proxy-revalidate", none, 1060, false),
+            ("s-maxage=60", none, 1060, false),
+            ("max-age=60, no-cache", none, 1060, false),
+            ("s-maxage=60, stale-if-error=30", none, 1060, true),
+        ];
+        for (cache_control, request, now, expected) in cases {
+            let covers = span(cache_control).covers_disconnection(&request, now);
+            assert_eq!(covers, expected, "{cache_control} at {now}");
         }
     }
 

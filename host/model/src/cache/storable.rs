@@ -2,12 +2,13 @@
 //!
 //! Source: RFC 9111 §3 and §3.5.
 
-use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, FORWARDED, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::directives::Scope;
 use super::freshness::Lifetime;
 use super::targeted::Told;
+use super::vary::Vary;
 
 /// What is known of an exchange when its response has come.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +52,9 @@ pub fn storability(answered: &Answered<'_>) -> Storability {
     if *method != Method::GET && *method != Method::POST {
         return Not("method");
     }
-    // "the response status code is final"; a 304 alone is no response to anybody else.
-    if status.is_informational() || status == StatusCode::NOT_MODIFIED {
+    // "the response status code is final"; a 304 alone is no response to anybody else, nor is what an origin found wrong
+    // with one request: else whoever sends a bad one decides what all others get.
+    if status.is_informational() || is_about_one_request(status) {
         return Not("status");
     }
     // "if the response status code is 206 or 304, or the must-understand cache directive is present: the cache
@@ -81,6 +83,10 @@ pub fn storability(answered: &Answered<'_>) -> Storability {
             return Not("cookie");
         }
     }
+    // Who asks is told to the origin and is no part of the key.
+    if varies_on_the_viewer(response) {
+        return Not("vary");
+    }
     // A session that is handed out twice is one session for two people (RFC 9111 §7.3).
     if response.contains_key(SET_COOKIE) && !answered.shares_set_cookie {
         return Not("set-cookie");
@@ -106,7 +112,41 @@ pub fn storability(answered: &Answered<'_>) -> Storability {
 }
 
 fn varies_on_cookie(response: &HeaderMap) -> bool {
-    matches!(super::vary::Vary::read(response), super::vary::Vary::Fields(names) if names.contains(&COOKIE))
+    matches!(Vary::read(response), Vary::Fields(names) if names.contains(&COOKIE))
+}
+
+/// Whether a response varies on nothing that a request selects by, or on what the gateway says of the viewer.
+fn varies_on_the_viewer(response: &HeaderMap) -> bool {
+    match Vary::read(response) {
+        Vary::Nothing => false,
+        Vary::Everything => true,
+        Vary::Fields(names) => names
+            .iter()
+            .any(|name| *name == FORWARDED || name.as_str() == "x-forwarded-for"),
+    }
+}
+
+/// Status codes that answer fields or content of a request, or its sender, and not its URL (RFC 9110 §15.5; RFC 6585 and
+/// RFC 8470 §5.2: "MUST NOT be stored by a cache").
+fn is_about_one_request(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        304 | 408
+            | 411
+            | 412
+            | 413
+            | 415
+            | 416
+            | 417
+            | 421
+            | 422
+            | 425
+            | 426
+            | 428
+            | 429
+            | 431
+            | 511
+    )
 }
 
 /// The final status codes whose caching is defined: RFC 9110 §15, and those of its extensions that a gateway meets.
@@ -159,12 +199,22 @@ mod tests {
         const ETAG: (&str, &str) = ("etag", "\"a\"");
         type Fields = &'static [(&'static str, &'static str)];
         let get = Method::GET;
-        let cases: [(&Method, Fields, u16, Fields, Storability); 24] = [
+        let cases: [(&Method, Fields, u16, Fields, Storability); 28] = [
             (&get, &[], 200, &[FRESH], Storable),
             (&get, &[], 599, &[FRESH], Storable),
             (&get, &[], 500, &[FRESH], Storable),
             (&get, &[], 206, &[FRESH], Storable),
             (&get, &[], 304, &[FRESH], Not("status")),
+            (&get, &[], 416, &[FRESH], Not("status")),
+            (&get, &[], 431, &[FRESH], Not("status")),
+            (&get, &[], 200, &[FRESH, ("vary", "*")], Not("vary")),
+            (
+                &get,
+                &[],
+                200,
+                &[FRESH, ("vary", "accept, X-Forwarded-For")],
+                Not("vary"),
+            ),
             (
                 &get,
                 &[],

@@ -105,6 +105,14 @@ pub fn is_about(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
         && agree(LAST_MODIFIED, |new, old| new == old)
 }
 
+/// Whether a 304 to a request by [`ask_by`] speaks of what it asked about.
+///
+/// The one entity tag that was asked by is the only one that the origin can have found to match. Where it answers with
+/// another one it changed that on its way out, as servers do that compress; the stored one is kept.
+pub fn answers(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
+    stored.contains_key(ETAG) || is_about(not_modified, stored)
+}
+
 /// Updates the fields of a stored response by those of a newer one about the same representation.
 ///
 /// Source: RFC 9111 §3.2.
@@ -264,6 +272,15 @@ mod tests {
         for (new, old, expected) in cases {
             assert_eq!(is_about(&map(new), &map(old)), expected, "{new:?} {old:?}");
         }
+    }
+
+    #[test]
+    fn a_304_answers_the_one_tag_that_was_asked_by() {
+        let tag = |tag| map(&[("etag", tag)]);
+        let date = |date| map(&[("last-modified", date)]);
+        assert!(answers(&tag("\"a-gzip\""), &tag("\"a\"")));
+        assert!(answers(&date(OLD), &date(OLD)));
+        assert!(!answers(&date(LATER), &date(OLD)));
     }
 
     #[test]
