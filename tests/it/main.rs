@@ -1,5 +1,7 @@
 //! End-to-end tests: one binary, one file for each feature. The harness is the library beside them.
 
+mod cache;
+mod cache_stage;
 mod capabilities;
 mod demo;
 mod drain;

@@ -7,6 +7,7 @@ pub mod admin;
 mod alarm;
 pub mod body;
 pub mod builtin;
+pub mod cache;
 pub mod cli;
 mod control;
 pub mod deploy;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::Admin;
+use crate::cache::Cache;
 use crate::control::{self, Control, Signals};
 use crate::deploy::Deployer;
 use crate::drain::{self, Drain, Outcome};
@@ -136,7 +137,11 @@ impl Starting<'_> {
             .iter()
             .map(Bound::ready)
             .collect::<Result<Vec<_>>>()?;
-        let threads = start_workers(&node, workers, listeners, &directory, &served, &drain)?;
+        let cache = Arc::new(Cache::new(&node.cache, workers));
+        metrics.watch_cache(cache.clone());
+        let threads = start_workers(
+            &node, workers, listeners, &directory, &cache, &served, &drain,
+        )?;
 
         let drain_within = node.timeouts.drain;
         let names = (
@@ -219,6 +224,7 @@ struct WorkerStart {
     settings: worker::Settings,
     sockets: Vec<(TcpListener, Option<Arc<Tls>>, listen::Settings)>,
     directory: Arc<Directory>,
+    cache: Arc<Cache>,
     snapshots: watch::Receiver<Arc<Serving>>,
     drain: drain::Signal,
 }
@@ -228,6 +234,7 @@ fn start_workers(
     workers: usize,
     listeners: Vec<Bound>,
     directory: &Arc<Directory>,
+    cache: &Arc<Cache>,
     snapshots: &watch::Receiver<Arc<Serving>>,
     drain: &drain::Signal,
 ) -> Result<Vec<JoinHandle<Result<Outcome>>>> {
@@ -248,6 +255,7 @@ fn start_workers(
             settings: settings.clone(),
             sockets,
             directory: directory.clone(),
+            cache: cache.clone(),
             snapshots: snapshots.clone(),
             drain: drain.clone(),
         };
@@ -271,7 +279,8 @@ impl WorkerStart {
     async fn serve(mut self) -> Result<Outcome> {
         let upstreams = Upstreams::new(self.directory);
         let first = self.snapshots.borrow_and_update().clone();
-        let worker = Rc::new(Worker::new(self.settings, upstreams, self.shard, &first));
+        let worker = Worker::new(self.settings, upstreams, self.cache, self.shard, &first);
+        let worker = Rc::new(worker);
         let adopting = worker.clone();
         let mut snapshots = self.snapshots;
         tokio::task::spawn_local(async move {

@@ -84,6 +84,12 @@ pub enum GatewayError {
         /// How.
         fault: Fault,
     },
+    /// The viewer wants what is stored, and nothing is.
+    #[error("not stored, and the request says only-if-cached")]
+    NotStored,
+    /// The viewer may not have a stored response replaced.
+    #[error("not authorized to invalidate the cache")]
+    InvalidationForbidden,
     /// The route has nothing behind it.
     #[error("no integration defined for method")]
     NoIntegration,
@@ -167,6 +173,8 @@ impl GatewayError {
             Self::RequestBody(_) => (400, "Bad Request", "DEFAULT_4XX", Sender),
             Self::AuthorizerFault { .. } => (500, INTERNAL, "AUTHORIZER_FAILURE", Operator),
             Self::PluginFault { .. } => (500, INTERNAL, "DEFAULT_5XX", Operator),
+            Self::NotStored => (504, "Gateway Timeout", "DEFAULT_5XX", Caller),
+            Self::InvalidationForbidden => (403, "Forbidden", "ACCESS_DENIED", Caller),
             Self::NoIntegration => (
                 500,
                 "No integration defined for method",

@@ -130,6 +130,35 @@ impl Exchange {
         host_of(&self.head)
     }
 
+    /// The request as it came, to be sent once more by itself: without a body, and with nothing that became known since.
+    pub fn again(&self) -> Self {
+        let mut head = http::Request::new(()).into_parts().0;
+        head.method = self.head.method.clone();
+        head.uri = self.head.uri.clone();
+        head.version = self.head.version;
+        head.headers = self.head.headers.clone();
+        Self {
+            head,
+            stage: self.stage.clone(),
+            route: self.route,
+            params: self.params.clone(),
+            path_offset: self.path_offset,
+            viewer: self.viewer,
+            id: RequestId::random(),
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            account: Account {
+                principal: self.account.principal.clone(),
+                ..Account::default()
+            },
+            new_path: None,
+            new_query: None,
+            body: None,
+            response: None,
+            response_body: None,
+        }
+    }
+
     /// The query to forward.
     pub fn query(&self) -> Option<&str> {
         match &self.new_query {

@@ -1,7 +1,8 @@
 //! The request path: one pass, in this order.
 //!
-//! receive → gatekeep → transform → integrate → transform → reply; the record is written when the last byte has left.
+//! receive → gatekeep → cache → transform → integrate → transform → reply; the record is written when the last byte has left.
 
+mod cache;
 pub mod context;
 pub mod error;
 pub mod exchange;
@@ -12,24 +13,27 @@ mod record;
 pub mod reply;
 mod transform;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tidegate_model::deployment::Route;
 
 pub use error::GatewayError;
 pub use exchange::{Exchange, RequestId};
 
 use crate::body::Body;
 use crate::listen::Connection;
-use crate::worker::Worker;
+use crate::worker::{Local, Worker};
+use cache::Lookup;
 use record::Record;
 use transform::Transformed;
 
 /// Serves one request. Always yields a response, and always writes one record: also when the viewer leaves, since a
 /// record that is dropped unfinished says so (499).
 pub async fn handle(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     request: Request<Incoming>,
     connection: &Connection,
 ) -> Response<Body> {
@@ -48,7 +52,7 @@ pub async fn handle(
 }
 
 async fn serve(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     passing: &mut record::Passing,
     body: &mut Body,
 ) -> Result<Response<Body>, GatewayError> {
@@ -61,13 +65,60 @@ async fn serve(
     let (local, exchange) = (passing.local.clone(), &mut passing.exchange);
 
     gatekeep::admit(&local, route, exchange, body).await?;
-    let response = match transform::request(&local, route, exchange, body).await? {
-        Transformed::Proceed => {
-            integrate::call(worker, &local, route, exchange, std::mem::take(body)).await?
-        }
-        Transformed::Respond(response) => response,
+    let changes = stage.caches_by_http && !exchange.head.method.is_safe();
+    let host = if changes {
+        exchange.host().map(str::to_owned)
+    } else {
+        None
     };
+    let response = match &route.cache {
+        None => answer(worker, &local, route, exchange, body).await?.into(),
+        Some(policy) => match cache::look(worker, &local, route, policy, exchange, body)? {
+            Lookup::Served(response) => response,
+            // Boxed: else its size would be that of every request's future.
+            Lookup::Ask(asking) => {
+                Box::pin(cache::fetch(worker, &local, route, exchange, body, asking)).await?
+            }
+        },
+    };
+    if changes && !route.caches_by_http() {
+        let (status, headers) = (response.status(), response.headers());
+        cache::invalidate(worker, exchange, host.as_deref(), status, headers);
+    }
     transform::response(&local, route, exchange, response).await
+}
+
+/// Whose answer it is.
+enum Answer {
+    Integration(Response<Body>),
+    /// A request transform's.
+    Transform(Response<Body>),
+}
+
+/// Asks the integration, by what request transforms make of the request.
+async fn answer(
+    worker: &Worker,
+    local: &Local,
+    route: &Route,
+    exchange: &mut Arc<Exchange>,
+    body: &mut Body,
+) -> Result<Answer, GatewayError> {
+    match transform::request(local, route, exchange, body).await? {
+        Transformed::Proceed => {
+            let body = std::mem::take(body);
+            let response = integrate::call(worker, local, route, exchange, body).await?;
+            Ok(Answer::Integration(response))
+        }
+        Transformed::Respond(response) => Ok(Answer::Transform(response)),
+    }
+}
+
+impl From<Answer> for Response<Body> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Integration(response) | Answer::Transform(response) => response,
+        }
+    }
 }
 
 /// The exchange, to be changed between calls.

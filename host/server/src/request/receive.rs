@@ -32,6 +32,7 @@ pub fn arrive(
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(GatewayError::BadRequest("not one Host"));
     }
+    follow_target(&mut head.headers, &head.uri);
     let (stage, path_offset) = match local
         .deployed
         .snapshot
@@ -90,6 +91,21 @@ fn bounded(worker: &Worker, incoming: Incoming) -> Result<Body, GatewayError> {
     Ok(Body::Incoming(incoming)
         .with_limit(bytes_max)
         .with_idle_timeout(worker.settings.body_timeout))
+}
+
+/// "a proxy MUST ignore the received Host header field (if any) and instead replace it with the host information of the
+/// request-target" (RFC 9112 section 3.2.2); in HTTP/2 as well they may not differ (RFC 9113 section 8.3.1). Else a request
+/// is routed by one name, and upstreams are told another.
+fn follow_target(headers: &mut http::HeaderMap, target: &http::Uri) {
+    let Some(authority) = target.authority() else {
+        return;
+    };
+    if let Some(host) = headers.get_mut(HOST)
+        && host.as_bytes() != authority.as_str().as_bytes()
+        && let Ok(authority) = http::HeaderValue::from_str(authority.as_str())
+    {
+        *host = authority;
+    }
 }
 
 /// What the gateway tells functions and other nodes in fields of its own, it takes from nobody else.

@@ -13,6 +13,7 @@ use prometheus::{Encoder, TextEncoder};
 use tidegate_model::deployment::Snapshot;
 use tidegate_sandbox::binding::Account;
 
+use crate::cache::{Cache, Outcome};
 use crate::serving::Serving;
 use crate::upstream::Directory;
 
@@ -28,6 +29,7 @@ pub struct Metrics {
     /// What plugins and functions count is read from.
     serving: Mutex<Option<Arc<Serving>>>,
     upstreams: Mutex<Option<Arc<Directory>>>,
+    cache: Mutex<Option<Arc<Cache>>>,
     revision: AtomicU64,
 }
 
@@ -104,6 +106,7 @@ impl Metrics {
             events: Mutex::default(),
             serving: Mutex::default(),
             upstreams: Mutex::default(),
+            cache: Mutex::default(),
             revision: AtomicU64::new(0),
         })
     }
@@ -153,6 +156,11 @@ impl Metrics {
         *lock(&self.upstreams) = Some(directory);
     }
 
+    /// Where the cache's numbers come from.
+    pub fn watch_cache(&self, cache: Arc<Cache>) {
+        *lock(&self.cache) = Some(cache);
+    }
+
     /// Adds to a plugin's own counter.
     pub fn count_event(&self, binding: &str, event: &str, amount: u32) {
         let mut events = lock(&self.events);
@@ -172,6 +180,7 @@ impl Metrics {
         let mut families = self.request_families();
         families.extend(self.plugin_families());
         families.extend(self.upstream_families());
+        families.extend(self.cache_families());
         families.extend(self.node_families());
         families.retain(|family| !family.get_metric().is_empty());
         let mut text = Vec::new();
@@ -389,6 +398,54 @@ impl Metrics {
             ));
         }
         vec![requests, failures, retries, ejections, open, healthy]
+    }
+
+    fn cache_families(&self) -> Vec<MetricFamily> {
+        let Some(cache) = lock(&self.cache).clone() else {
+            return Vec::new();
+        };
+        let mut requests = family(
+            "tidegate_cache_requests_total",
+            "Requests to routes that cache, by what the cache did (API Gateway: CacheHitCount, CacheMissCount).",
+            MetricType::COUNTER,
+        );
+        for outcome in Outcome::ALL {
+            let labels = [("outcome", outcome.name())];
+            let count = cache.counted(outcome) as f64;
+            requests.mut_metric().push(counter(&labels, count));
+        }
+        let (entries, bytes, evictions) = cache.store.size();
+        let mut evicted = family(
+            "tidegate_cache_evictions_total",
+            "Entries that made room for others.",
+            MetricType::COUNTER,
+        );
+        evicted.mut_metric().push(counter(&[], evictions as f64));
+        let gauges = [
+            (
+                "tidegate_cache_entries",
+                "Keys with stored responses.",
+                entries,
+            ),
+            (
+                "tidegate_cache_bytes",
+                "What stored responses take, with what finds them.",
+                bytes,
+            ),
+            (
+                "tidegate_cache_waiting",
+                "Requests that wait for another one's answer.",
+                cache.waiting(),
+            ),
+        ];
+        let gauges = gauges.map(|(name, help, value)| {
+            let mut family = family(name, help, MetricType::GAUGE);
+            family.mut_metric().push(gauge(&[], value as f64));
+            family
+        });
+        let mut families = vec![requests, evicted];
+        families.extend(gauges);
+        families
     }
 
     fn node_families(&self) -> Vec<MetricFamily> {

@@ -19,10 +19,12 @@ use tidegate_model::deployment::{BindingId, Route, Stage};
 use tidegate_model::headers::{Peer, Via};
 use tidegate_sandbox::standing::{Rule, StandingPlan, Template};
 use tidegate_sandbox::{Decision, FunctionPool, Pool, Reading, wit};
+use tokio::task::JoinSet;
 
 pub use sinks::{SinkTasks, Sinks};
 
 use crate::body::Body;
+use crate::cache::{Cache, Outcome};
 use crate::deploy::Deployed;
 use crate::listen::{Connection, Service};
 use crate::request;
@@ -47,6 +49,9 @@ pub struct Settings {
 pub struct Worker {
     pub settings: Settings,
     pub upstreams: Upstreams,
+    pub cache: Arc<Cache>,
+    /// Questions behind viewers that have been served.
+    behind: RefCell<JoinSet<()>>,
     /// Which of the metrics' shards is this thread's.
     shard: usize,
     sinks: SinkTasks,
@@ -149,6 +154,7 @@ impl Worker {
     pub fn new(
         settings: Settings,
         upstreams: Upstreams,
+        cache: Arc<Cache>,
         shard: usize,
         serving: &Arc<Serving>,
     ) -> Self {
@@ -158,6 +164,8 @@ impl Worker {
             sinks,
             settings,
             upstreams,
+            cache,
+            behind: RefCell::default(),
             shard,
             serving: RefCell::new(view),
             peers: RefCell::default(),
@@ -184,8 +192,23 @@ impl Worker {
         self.serving.replace(next);
     }
 
+    /// Counts what the cache did for a request.
+    pub fn count_cached(&self, outcome: Outcome) {
+        self.cache.count(self.shard, outcome);
+    }
+
+    /// Does something that no viewer waits for; nothing where there is much of that already.
+    pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        let mut behind = self.behind.borrow_mut();
+        while behind.try_join_next().is_some() {}
+        if behind.len() < BEHIND_MAX {
+            behind.spawn_local(work);
+        }
+    }
+
     /// Writes the log records that wait; the worker has served its last request.
     pub async fn finish(&self) {
+        self.behind.borrow_mut().abort_all();
         self.sinks.finish().await;
     }
 
@@ -332,6 +355,11 @@ impl Local {
             .get(&Arc::as_ptr(stage))
             .expect("a request's stage is of its own snapshot")
             .clone()
+    }
+
+    /// Whether requests are served from here while it is on trial.
+    pub fn is_canary(&self) -> bool {
+        matches!(self.side, Some(Side::Canary(_)))
     }
 
     /// Counts a response, while a canary is compared with what it may replace.
@@ -563,5 +591,7 @@ fn fixed_destination(
     Some(Destination::Fixed { handle, path })
 }
 
+/// Questions behind viewers at once, of one worker.
+const BEHIND_MAX: usize = 64;
 /// Viewers whose forwarding fields are kept ready.
 const PEERS_MAX: usize = 1024;

@@ -1,0 +1,278 @@
+//! A response's body on its way to a viewer, of which a copy is kept.
+//!
+//! The viewer gets each piece as it comes. When the last one has passed, the response is stored, and who waits for it is
+//! told; a body that turns out too large goes on to the viewer, and nobody waits for it any more.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+
+use super::Cache;
+use super::flight::{Landed, Leader};
+use super::stored::Stored;
+use crate::body::{Body, BodyError, BoxError};
+
+/// What becomes of a response when its body has come.
+pub struct Fill {
+    pub cache: Arc<Cache>,
+    pub key: Vec<u8>,
+    /// As it will be stored, without its body.
+    pub stored: Stored,
+    /// Who waits for it is led by this.
+    pub leader: Option<Leader>,
+    /// Until when a body that was too large keeps others from waiting.
+    pub apart_until: u64,
+    /// What was there before: the body goes on from it.
+    pub begun: Bytes,
+}
+
+impl Fill {
+    /// Lets the body pass and keeps a copy.
+    pub fn of(self, body: Body) -> Body {
+        match body {
+            Body::Empty if self.begun.is_empty() => {
+                self.store(Vec::new());
+                Body::Empty
+            }
+            Body::Full(content) if self.begun.is_empty() => {
+                self.store(content.to_vec());
+                Body::Full(content)
+            }
+            source => {
+                let expected = source.size_hint().exact().unwrap_or(0);
+                let mut kept = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+                kept.extend_from_slice(&self.begun);
+                let filling = Filling {
+                    ahead: Some(self.begun.clone()).filter(|begun| !begun.is_empty()),
+                    source,
+                    kept,
+                    fill: Some(self),
+                };
+                Body::Boxed(UnsyncBoxBody::new(filling))
+            }
+        }
+    }
+
+    /// Reads the body to its end, for nobody; gives what was stored.
+    ///
+    /// # Errors
+    /// The body's.
+    pub async fn read(self, body: Body) -> Result<Stored, BodyError> {
+        let content = body.collect(self.cache.body_bytes_max).await?;
+        Ok(self.store(content.to_vec()))
+    }
+
+    fn store(mut self, content: Vec<u8>) -> Stored {
+        if content.is_empty() && self.stored.part.is_some() {
+            self.land(Landed::Apart); // a part of nothing is of no use
+            return self.stored;
+        }
+        self.stored.body = content.into_boxed_slice().into();
+        let kept = self.cache.store.put(&self.key, self.stored.clone());
+        self.land(if kept { Landed::Stored } else { Landed::Apart });
+        self.stored
+    }
+
+    /// It is too large after all.
+    fn give_up(mut self) {
+        self.cache.store.keep_apart(&self.key, self.apart_until);
+        self.land(Landed::Apart);
+    }
+
+    fn land(&mut self, landed: Landed) {
+        if let Some(leader) = self.leader.take() {
+            leader.land(landed);
+        }
+    }
+}
+
+struct Filling {
+    ahead: Option<Bytes>,
+    source: Body,
+    kept: Vec<u8>,
+    /// `None` once it is decided what becomes of it. Dropped before, the viewer has left: the next one asks.
+    fill: Option<Fill>,
+}
+
+impl Filling {
+    fn keep(&mut self, data: &[u8]) {
+        let Some(fill) = &self.fill else {
+            return;
+        };
+        if (self.kept.len() + data.len()) as u64 > fill.cache.body_bytes_max {
+            self.kept = Vec::new();
+            if let Some(fill) = self.fill.take() {
+                fill.give_up();
+            }
+            return;
+        }
+        self.kept.extend_from_slice(data);
+    }
+
+    fn end(&mut self) {
+        if let Some(fill) = self.fill.take() {
+            fill.store(std::mem::take(&mut self.kept));
+        }
+    }
+}
+
+impl http_body::Body for Filling {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Some(ahead) = this.ahead.take() {
+            return Poll::Ready(Some(Ok(Frame::data(ahead))));
+        }
+        match ready!(Pin::new(&mut this.source).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.keep(data);
+                }
+                // Who knows the length does not ask again.
+                if this.source.is_end_stream() {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                if let Some(mut fill) = this.fill.take() {
+                    fill.land(Landed::Apart);
+                }
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                this.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_none() && self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len() as u64);
+        let source = self.source.size_hint();
+        match source.exact() {
+            Some(exact) => SizeHint::with_exact(exact + ahead),
+            None => source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderMap, StatusCode};
+    use http_body_util::StreamBody;
+    use tidegate_model::cache::reuse::Span;
+    use tidegate_model::config::{ByteSize, NodeCache};
+
+    use super::super::flight::Joined;
+    use super::super::store::Url;
+    use super::super::stored::Fields;
+    use super::*;
+
+    fn cache() -> Arc<Cache> {
+        let settings = NodeCache {
+            memory: ByteSize::mib(1),
+            body: ByteSize(8),
+            wait: Duration::from_secs(1),
+        };
+        Arc::new(Cache::new(&settings, 1))
+    }
+
+    fn fill(cache: &Arc<Cache>, leader: Option<Leader>) -> Fill {
+        let url = Url {
+            scope: "a/s",
+            path: "/",
+            query: None,
+        };
+        Fill {
+            cache: cache.clone(),
+            key: b"k".to_vec(),
+            stored: Stored {
+                status: StatusCode::OK,
+                fields: Fields::pack(&HeaderMap::new(), &cache.store.shapes),
+                body: Bytes::new(),
+                part: None,
+                span: Span::fixed(60, 0),
+                selected_by: None,
+                tags: Box::default(),
+                purged: false,
+                asked: cache.store.mark(&url),
+            },
+            leader,
+            apart_until: 9,
+            begun: Bytes::new(),
+        }
+    }
+
+    fn pieces(pieces: &[Result<&'static str, &'static str>]) -> Body {
+        let frames: Vec<Result<Frame<Bytes>, BoxError>> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Ok(data) => Ok(Frame::data(Bytes::from_static(data.as_bytes()))),
+                Err(error) => Err((*error).into()),
+            })
+            .collect();
+        Body::Boxed(UnsyncBoxBody::new(StreamBody::new(
+            futures_util::stream::iter(frames),
+        )))
+    }
+
+    #[tokio::test]
+    async fn the_viewer_gets_every_piece_and_the_store_a_copy_that_fits() {
+        let cases: [(&[Result<&str, &str>], Option<&str>, Landed); 4] = [
+            (&[Ok("ab"), Ok("cd")], Some("abcd"), Landed::Stored),
+            (&[Ok("abcdefgh"), Ok("i")], None, Landed::Apart),
+            (&[Ok("ab"), Err("broken")], None, Landed::Apart),
+            (&[], Some(""), Landed::Stored),
+        ];
+        for (parts, stored, landed) in cases {
+            let cache = cache();
+            let Joined::Leads(leader) = cache.flights.join(b"f") else {
+                panic!("nobody else asks");
+            };
+            let Joined::Follows(mut follower) = cache.flights.join(b"f") else {
+                panic!("one leads");
+            };
+            let body = fill(&cache, Some(leader)).of(pieces(parts));
+            let seen = body.collect(100).await;
+            let expected: Result<String, &str> = parts.iter().copied().collect();
+            assert_eq!(seen.is_ok(), expected.is_ok());
+            if let (Ok(seen), Ok(expected)) = (seen, expected) {
+                assert_eq!(seen, expected);
+            }
+            assert_eq!(follower.landed().await, landed, "{parts:?}");
+            let kept = cache.store.get(b"k");
+            let kept = kept.as_ref().and_then(|entry| entry.responses.first());
+            assert_eq!(kept.map(|kept| &kept.body[..]), stored.map(str::as_bytes));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_viewer_that_leaves_leaves_the_lead_to_the_next() {
+        let cache = cache();
+        let Joined::Leads(leader) = cache.flights.join(b"f") else {
+            panic!("nobody else asks");
+        };
+        let Joined::Follows(mut follower) = cache.flights.join(b"f") else {
+            panic!("one leads");
+        };
+        drop(fill(&cache, Some(leader)).of(pieces(&[Ok("ab")])));
+        assert_eq!(follower.landed().await, Landed::Abandoned);
+        assert!(cache.store.get(b"k").is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! What of the cache is to go.
+
+use tidegate_model::cache::key::Named;
+
+use super::stored::Stored;
+
+/// Names stored responses, and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    scope: Scope,
+    /// They are marked stale, not removed: the origin is asked whether they still hold, and they can stand in for it where
+    /// it fails.
+    pub soft: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    /// A URL below its stage, with its query; of one host, where that is named.
+    Url(Place),
+    /// All URLs that begin so.
+    Prefix(Place),
+    /// What the origin called it, in `Surrogate-Key` or `Cache-Tag`.
+    Tag(Vec<u8>),
+    /// `api`, or `api/stage`.
+    Stage(String),
+    All,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    host: Option<String>,
+    /// Path and query.
+    path: String,
+}
+
+impl Purge {
+    /// One URL: `http://host/path?query`, or `/path?query` for every host. The path is the one below the stage.
+    ///
+    /// # Errors
+    /// A sentence, where it is neither.
+    pub fn url(text: &str) -> Result<Self, String> {
+        Place::parse(text).map(|place| Self::of(Scope::Url(place)))
+    }
+
+    /// All URLs that begin so.
+    ///
+    /// # Errors
+    /// As [`Self::url`].
+    pub fn prefix(text: &str) -> Result<Self, String> {
+        Place::parse(text).map(|place| Self::of(Scope::Prefix(place)))
+    }
+
+    /// All that the origin gave this tag.
+    pub fn tag(text: &str) -> Self {
+        Self::of(Scope::Tag(text.as_bytes().to_vec()))
+    }
+
+    /// All of an API (`orders`), or of one of its stages (`orders/prod`).
+    pub fn stage(text: &str) -> Self {
+        Self::of(Scope::Stage(text.to_owned()))
+    }
+
+    /// Everything.
+    pub fn all() -> Self {
+        Self::of(Scope::All)
+    }
+
+    fn of(scope: Scope) -> Self {
+        Self { scope, soft: false }
+    }
+
+    /// Whether it is about a stored response. `named` is what its key says.
+    pub fn means(&self, named: &Named<'_>, stored: &Stored) -> bool {
+        match &self.scope {
+            Scope::All => true,
+            Scope::Tag(tag) => stored.tags.iter().any(|other| **other == **tag),
+            Scope::Stage(scope) => named
+                .scope
+                .strip_prefix(scope.as_bytes())
+                .is_some_and(|rest| {
+                    rest.is_empty() || (rest.starts_with(b"/") && !scope.contains('/'))
+                }),
+            Scope::Url(place) => place.is_host(named) && place.begins(named, true),
+            Scope::Prefix(place) => place.is_host(named) && place.begins(named, false),
+        }
+    }
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, String> {
+        let absolute = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        let (host, path) = match absolute {
+            None => (None, text),
+            Some(rest) => {
+                let at = rest.find(['/', '?']).unwrap_or(rest.len());
+                (Some(rest[..at].to_ascii_lowercase()), &rest[at..])
+            }
+        };
+        match path.as_bytes().first() {
+            Some(b'/') => Ok(Self {
+                host,
+                path: path.to_owned(),
+            }),
+            None if host.is_some() => Ok(Self {
+                host,
+                path: "/".to_owned(),
+            }),
+            _ => Err(format!("\"{text}\" is no URL and no path")),
+        }
+    }
+
+    fn is_host(&self, named: &Named<'_>) -> bool {
+        self.host
+            .as_ref()
+            .is_none_or(|host| named.host == host.as_bytes())
+    }
+
+    /// `whole`: nothing follows; of a key by parameters, which has no query, the path has to be the same.
+    fn begins(&self, named: &Named<'_>, whole: bool) -> bool {
+        let Some(path) = named.path else {
+            return false;
+        };
+        let mut url = path.to_vec();
+        if let Some(query) = named.query {
+            url.push(b'?');
+            url.extend_from_slice(query);
+        }
+        if whole {
+            url == self.path.as_bytes()
+        } else {
+            url.starts_with(self.path.as_bytes())
+        }
+    }
+}

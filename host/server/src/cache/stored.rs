@@ -1,0 +1,142 @@
+//! A response as it is kept: as few allocations as can be, and none that holds on to more than its own.
+//!
+//! A million small responses are kept by their overhead, not by their content. The fields' values stand in one block; the
+//! list of their names is shared by all responses that have the same ones, which is most of an origin's.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tidegate_model::cache::range::Part;
+use tidegate_model::cache::reuse::Span;
+
+use super::store::Mark;
+
+/// A response, immutable.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub status: StatusCode,
+    pub fields: Fields,
+    pub body: Bytes,
+    /// Which part of the representation `body` is, where it is not the whole.
+    pub part: Option<Box<Part>>,
+    pub span: Span,
+    /// What of the request selects it among others of its URL.
+    pub selected_by: Option<Box<SelectedBy>>,
+    /// The names that it can be purged by.
+    pub tags: Box<[Box<[u8]>]>,
+    /// Somebody has marked it stale.
+    pub purged: bool,
+    /// When it was asked for.
+    pub asked: Mark,
+}
+
+/// The names that a response varies on, and what the request said in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectedBy {
+    pub names: Box<[HeaderName]>,
+    pub values: Box<[u8]>,
+}
+
+/// Header fields, packed.
+#[derive(Debug, Clone)]
+pub struct Fields {
+    names: Arc<[HeaderName]>,
+    /// Where each value ends in `values`.
+    ends: Box<[u32]>,
+    values: Bytes,
+}
+
+/// The lists of names that are in use.
+#[derive(Debug, Default)]
+pub struct Shapes(Mutex<HashSet<Arc<[HeaderName]>>>);
+
+impl Fields {
+    /// Packs fields.
+    pub fn pack(headers: &HeaderMap, shapes: &Shapes) -> Self {
+        let names: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
+        let bytes = headers.values().map(HeaderValue::len).sum();
+        let mut values = Vec::with_capacity(bytes);
+        let ends = headers.values().map(|value| {
+            values.extend_from_slice(value.as_bytes());
+            u32::try_from(values.len()).unwrap_or(u32::MAX)
+        });
+        Self {
+            ends: ends.collect(),
+            names: shapes.share(names),
+            values: values.into_boxed_slice().into(),
+        }
+    }
+
+    /// Unpacks them, with room for a few more.
+    pub fn unpack(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.names.len() + ROOM);
+        let mut start = 0;
+        for (name, end) in self.names.iter().zip(&self.ends) {
+            let end = *end as usize;
+            let value = HeaderValue::from_maybe_shared(self.values.slice(start..end));
+            // They were field values when they were packed.
+            headers.append(name, value.unwrap_or(EMPTY));
+            start = end;
+        }
+        headers
+    }
+
+    fn weight(&self) -> usize {
+        self.values.len() + self.ends.len() * size_of::<u32>()
+    }
+}
+
+impl Stored {
+    /// What it takes, roughly.
+    pub fn weight(&self) -> usize {
+        let selected_by = self.selected_by.as_ref().map_or(0, |selected_by| {
+            selected_by.values.len() + selected_by.names.len() * size_of::<HeaderName>()
+        });
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
+        size_of::<Self>() + self.fields.weight() + self.body.len() + selected_by + tags
+    }
+}
+
+impl Shapes {
+    fn share(&self, names: Vec<HeaderName>) -> Arc<[HeaderName]> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shape) = known.get(names.as_slice()) {
+            return shape.clone();
+        }
+        if known.len() >= SHAPES_MAX {
+            known.clear(); // those in use stay with who uses them
+        }
+        let shape: Arc<[HeaderName]> = names.into();
+        known.insert(shape.clone());
+        shape
+    }
+}
+
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+/// Fields that are added on the way to a viewer: Age, Cache-Status, the request's id, and some by transforms.
+const ROOM: usize = 6;
+/// An origin that makes up names for each response shall not fill the memory with them.
+const SHAPES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_packed_is_unpacked_with_its_lines_and_order() {
+        let shapes = Shapes::default();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-a", "1"), ("x-b", ""), ("x-a", "2"), ("etag", "\"e\"")] {
+            headers.append(name, value.parse().unwrap());
+        }
+        headers.append("x-bytes", HeaderValue::from_bytes(b"\xff").unwrap());
+        let packed = Fields::pack(&headers, &shapes);
+        assert_eq!(packed.unpack(), headers);
+        let lines: Vec<_> = headers.get_all("x-a").iter().collect();
+        assert_eq!(lines, ["1", "2"]);
+        let other = Fields::pack(&headers, &shapes);
+        assert!(Arc::ptr_eq(&packed.names, &other.names));
+    }
+}
