@@ -2,6 +2,7 @@
 
 mod cache;
 mod cache_stage;
+mod cache_suite;
 mod capabilities;
 mod demo;
 mod drain;

@@ -359,7 +359,7 @@ fn missing_guests() -> impl Iterator<Item = &'static Guest> {
     GUESTS.iter().filter(|guest| !(guest.there)())
 }
 
-/// A language whose toolchain a machine may lack.
+/// A tool that a machine may lack, and the tests that need it.
 struct Guest {
     /// How the names of its tests begin, in tests/it.
     tests: &'static str,
@@ -367,7 +367,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 2] = [
+static GUESTS: [Guest; 3] = [
     Guest {
         tests: "guests::c_",
         get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32",
@@ -380,6 +380,11 @@ static GUESTS: [Guest; 2] = [
     Guest {
         tests: "guests::javascript_",
         get: "Node.js with npm, from https://nodejs.org or your distribution",
+        there: || find("npm").is_some(),
+    },
+    Guest {
+        tests: "cache_suite::",
+        get: "Node.js with npm, for the public suite of HTTP caches",
         there: || find("npm").is_some(),
     },
 ];
