@@ -153,6 +153,7 @@ impl Starting<'_> {
             region: names.1,
             metrics: metrics.clone(),
             serving: serving.clone(),
+            cache,
             commands,
             drain: drain.clone(),
         };

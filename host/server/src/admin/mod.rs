@@ -3,6 +3,7 @@
 //! It faces this machine, where browsers run pages of strangers. So what changes anything takes a method that no page can
 //! send without asking first (PUT), and a `Host` that is this machine's own, so that no name of a stranger's leads here.
 
+mod cache;
 mod plugins;
 
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::body::Body;
+use crate::cache::Cache;
 use crate::control::Commands;
 use crate::drain;
 use crate::listen::{Connection, Service};
@@ -28,6 +30,7 @@ pub struct Admin {
     pub region: String,
     pub metrics: Arc<Metrics>,
     pub serving: Arc<ArcSwap<Serving>>,
+    pub cache: Arc<Cache>,
     pub commands: Commands,
     pub drain: drain::Signal,
 }
@@ -46,6 +49,9 @@ impl Service for Admin {
             (true, "/readyz") => self.ready(),
             (true, "/metrics") => self.metrics(),
             (true, "/tidegate/v1/node") => reply::json(&self.node()),
+            (_, "/tidegate/v1/cache" | "/tidegate/v1/cache/purge") => {
+                cache::answer(&self.cache, &request).await
+            }
             (_, path) => match path.strip_prefix("/tidegate/v1/plugins") {
                 Some(rest) => {
                     let rest = rest.trim_start_matches('/').to_owned();
@@ -53,7 +59,7 @@ impl Service for Admin {
                 }
                 None if read => message(
                     StatusCode::NOT_FOUND,
-                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node and /tidegate/v1/plugins",
+                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/cache and /tidegate/v1/plugins",
                 ),
                 None => message(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
             },

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bench_step;
+mod cache;
 mod check;
 mod plugin;
 mod serve;
@@ -39,6 +40,9 @@ enum Command {
     /// See and change which versions of plugins a running node serves.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// See what the cache of a running node holds, and purge it.
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Print a completion script for a shell: `source <(tidegate completion bash)`.
     Completion {
         /// bash, elvish, fish, powershell or zsh.
@@ -59,6 +63,7 @@ pub fn run(began: Instant) -> ExitCode {
         Command::Serve { file } => serve::run(&file, json, began),
         Command::Check { files } => check::run(&files, json),
         Command::Plugin(command) => plugin::run(command, json),
+        Command::Cache(command) => cache::run(command, json),
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,
