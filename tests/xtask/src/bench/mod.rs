@@ -89,6 +89,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "function",
         "step-call",
         "fresh-instance",
+        "cache-hit",
     ]
     .iter()
     .any(|case| options.wants(case))

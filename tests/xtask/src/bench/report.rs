@@ -33,31 +33,34 @@ pub struct Ratios {
     p999_us: Option<f64>,
 }
 
-/// The medians over the rounds. A ratio is taken within its round, where the machine was the same for both.
+/// The medians over the rounds. A ratio is taken within its round, where the machine was the same for both: to nginx in the
+/// same case, or to `nginx` where it has none of that case.
 pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Row> {
-    let base = measured.get(nginx);
-    let to_nginx = |samples: &[Sample], figure: fn(&Sample) -> f64| {
-        let pairs = samples.iter().zip(base?);
-        Some(median(
-            pairs.map(|(sample, nginx)| figure(sample) / figure(nginx)),
-        ))
-    };
-    let row = |((case, system), samples): (&(&str, &str), &Vec<Sample>)| Row {
-        case: (*case).into(),
-        system: (*system).into(),
-        requests_per_s: Some(median(samples.iter().map(|sample| sample.requests_per_s))),
-        p50_us: Some(median(samples.iter().map(|sample| sample.p50_us))),
-        p99_us: Some(median(samples.iter().map(|sample| sample.p99_us))),
-        p999_us: Some(median(samples.iter().map(|sample| sample.p999_us))),
-        cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
-        cpu_ratio_to_nginx: to_nginx(samples, |sample| sample.cpu_us),
-        to_nginx: Ratios {
-            requests_per_s: to_nginx(samples, |sample| sample.requests_per_s),
-            p50_us: to_nginx(samples, |sample| sample.p50_us),
-            p99_us: to_nginx(samples, |sample| sample.p99_us),
-            p999_us: to_nginx(samples, |sample| sample.p999_us),
-        },
-        rss_bytes: None,
+    let base = |case| measured.get(&(case, "nginx")).or(measured.get(nginx));
+    let row = |((case, system), samples): (&(&'static str, &str), &Vec<Sample>)| {
+        let to_nginx = |figure: fn(&Sample) -> f64| {
+            let pairs = samples.iter().zip(base(*case)?);
+            Some(median(
+                pairs.map(|(sample, nginx)| figure(sample) / figure(nginx)),
+            ))
+        };
+        Row {
+            case: (*case).into(),
+            system: (*system).into(),
+            requests_per_s: Some(median(samples.iter().map(|sample| sample.requests_per_s))),
+            p50_us: Some(median(samples.iter().map(|sample| sample.p50_us))),
+            p99_us: Some(median(samples.iter().map(|sample| sample.p99_us))),
+            p999_us: Some(median(samples.iter().map(|sample| sample.p999_us))),
+            cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
+            cpu_ratio_to_nginx: to_nginx(|sample| sample.cpu_us),
+            to_nginx: Ratios {
+                requests_per_s: to_nginx(|sample| sample.requests_per_s),
+                p50_us: to_nginx(|sample| sample.p50_us),
+                p99_us: to_nginx(|sample| sample.p99_us),
+                p999_us: to_nginx(|sample| sample.p999_us),
+            },
+            rss_bytes: None,
+        }
     };
     measured.iter().map(row).collect()
 }

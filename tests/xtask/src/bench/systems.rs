@@ -44,6 +44,19 @@ impl Bed {
                 rotate: None,
             });
         }
+        if let Some(nginx) = &nginx {
+            let (address, worker) = start_nginx_cache(nginx, folder, upstream, &mut others)?;
+            loads.push(cache_load("nginx", address, worker));
+        }
+        match find("varnishd") {
+            Some(varnish) => {
+                let (address, worker) = start_varnish(&varnish, folder, upstream, &mut others)?;
+                loads.push(cache_load("varnish", address, worker));
+            }
+            None => eprintln!(
+                "varnish is missing, measuring without it; to get it: apt-get install varnish"
+            ),
+        }
         let hello = cargo::build_function("tidegate-bench-hello", "bench-hello")?;
         let node = start_node(binary, folder, upstream, &hello)?;
         loads.extend(node_loads(&node));
@@ -165,6 +178,64 @@ fn start_nginx_proxy(
     Ok((address, worker))
 }
 
+/// nginx as a cache; gives its address and the worker's id.
+fn start_nginx_cache(
+    nginx: &Path,
+    folder: &Path,
+    upstream: SocketAddr,
+    others: &mut Vec<Guard>,
+) -> anyhow::Result<(SocketAddr, u32)> {
+    let http = format!(
+        "upstream backend {{ server {upstream}; keepalive 128; }}\n\
+         proxy_cache_path cached keys_zone=cached:16m max_size=256m use_temp_path=off;"
+    );
+    let server = "location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ''; \
+                  proxy_cache cached; proxy_cache_valid 200 1h; proxy_cache_lock on; }";
+    let (address, guard) = start_nginx(nginx, &folder.join("nginx-cache"), 0, &http, server)?;
+    // The process that minds the cache's size comes after the worker.
+    let worker = *children(guard.id())?
+        .first()
+        .context("nginx has no worker")?;
+    others.push(guard);
+    Ok((address, worker))
+}
+
+/// Varnish with the same memory; gives its address and the id of the process that serves.
+fn start_varnish(
+    varnish: &Path,
+    folder: &Path,
+    upstream: SocketAddr,
+    others: &mut Vec<Guard>,
+) -> anyhow::Result<(SocketAddr, u32)> {
+    let (address, _) = node::free_addresses()?;
+    let mut command = pinned(0, varnish);
+    command
+        .arg("-F")
+        .args(["-a", &address.to_string()])
+        .args(["-b", &upstream.to_string()])
+        .args(["-s", "malloc,256m", "-t", "3600"])
+        .arg("-n")
+        .arg(folder.join("varnish"));
+    let mut guard = Guard::spawn("varnish", command.stderr(Stdio::null()))?;
+    await_port(address, &mut guard)?;
+    let worker = *children(guard.id())?
+        .first()
+        .context("varnish has no worker")?;
+    others.push(guard);
+    Ok((address, worker))
+}
+
+fn cache_load(system: &'static str, address: SocketAddr, pid: u32) -> Load {
+    Load {
+        case: "cache-hit",
+        system,
+        url: format!("http://{address}/"),
+        headers: Vec::new(),
+        pid,
+        rotate: None,
+    }
+}
+
 /// Starts nginx with one worker on a free port, and waits until it accepts.
 fn start_nginx(
     nginx: &Path,
@@ -259,6 +330,7 @@ fn start_node(
          [function.reuse]\ncomponent = '{hello}'\n\
          [function.request]\ncomponent = '{hello}'\nisolation = 'request'\n\
          [[api]]\nid = 'bench'\ndefinition = 'bench.openapi.json'\n[api.stage.s]\n\
+         [api.stage.s.route.'GET /cached']\ncache = {{ ttl = '3600s' }}\n\
          [[key]]\nname = 'bench'\nvalue = '{KEY}'\nstages = ['bench/s']\n",
         hello = hello.display()
     );
@@ -290,12 +362,19 @@ fn api() -> serde_json::Value {
         {"step": "response-transform", "plugin": "header-transform", "configuration":
             {"response": {"headers": {"set": {"x-served-by": "tidegate"}, "remove": ["server"]}}}},
     ]);
+    // What stands before a hit: a caller that is known, and a throttle.
+    let gatekeeping = json!([
+        {"step": "authorizer", "plugin": "api-key", "configuration": {}, "grants": {"api-keys": true}},
+        {"step": "throttle", "plugin": "token-bucket", "grants": {"rate-limit": true},
+         "configuration": {"bucket": "cached", "rate": 1e6, "burst": 1_000_000}},
+    ]);
     let mut document = json!({
         "openapi": "3.0.3",
         "info": {"title": "bench", "version": "1"},
         "paths": {
             "/bare": operation(proxy.clone(), json!([])),
-            "/pipeline": operation(proxy, steps),
+            "/pipeline": operation(proxy.clone(), steps),
+            "/cached": operation(proxy, gatekeeping),
             "/reuse": operation(json!(null), function("reuse")),
             "/request": operation(json!(null), function("request")),
         },
@@ -324,6 +403,7 @@ fn node_loads(node: &Node) -> Vec<Load> {
     vec![
         load("bare", "tidegate", "bare", false),
         load("pipeline", "tidegate", "pipeline", true),
+        load("cache-hit", "tidegate", "cached", true),
         load("function", "tidegate-reuse", "reuse", false),
         load("function", "tidegate-request", "request", false),
     ]
