@@ -43,7 +43,8 @@ async fn plugin(node: &TestNode, arguments: &[&str]) -> Output {
 async fn done(node: &TestNode, arguments: &[&str]) -> Value {
     let output = plugin(node, arguments).await;
     let shown = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {shown}");
+    let log = || node.log().join("\n");
+    assert!(output.status.success(), "{arguments:?}: {shown}\n{}", log());
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
@@ -194,7 +195,8 @@ async fn a_canary_gets_the_requests_with_its_header_until_it_is_promoted() {
         (chosen().await == "two").then_some(())
     })
     .await;
-    for _ in 0..20 {
+    // Fewer than a canary is judged by: on a busy machine its mean latency says nothing.
+    for _ in 0..10 {
         assert_eq!(
             (stamp(&node).await.as_str(), chosen().await.as_str()),
             ("one", "two")
