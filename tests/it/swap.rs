@@ -321,6 +321,45 @@ async fn a_canary_that_faults_is_rolled_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_canary_is_judged_by_the_bounds_that_it_was_given() {
+    let node = guarded_node().await;
+    let trap = fixture("trap");
+    let swap = [
+        "swap",
+        "guard",
+        path(&trap),
+        "--canary",
+        "50%",
+        "--for",
+        "1s",
+    ];
+    let refused = plugin(&node, &[&swap[..], &["--max-faults", "many"]].concat()).await;
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("max-faults") && said.contains("0 to 100"),
+        "{said}"
+    );
+
+    let lenient = [
+        "--max-faults",
+        "100",
+        "--max-failures",
+        "100",
+        "--max-latency",
+        "1000",
+    ];
+    done(&node, &[&swap[..], &lenient].concat()).await;
+    let load = Load::start(&node, "/test/a", 4);
+    until("it is promoted, as bad as it is", async || {
+        (canary(&node, "guard").await["outcome"] == "promoted").then_some(())
+    })
+    .await;
+    let tally = load.stop().await;
+    assert!(tally.statuses.contains_key(&500), "{tally:?}");
+}
+
+#[tokio::test]
 async fn pages_of_strangers_change_nothing() {
     let node = stamping_node().await;
     let component = fs::read(fixture("stamp-two")).unwrap();

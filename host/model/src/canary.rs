@@ -115,6 +115,60 @@ impl Default for Bounds {
     }
 }
 
+/// What a bound cannot be.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("{value:?} is no bound for `{name}`: {expected}")]
+pub struct BoundError {
+    name: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+impl Bounds {
+    /// The bounds that `value` gives for the names of [`Self::NAMES`], and the default ones for the rest.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is none: percentages are 0 to 100, a factor is at least 1.
+    pub fn read<V: AsRef<str>>(value: impl Fn(&str) -> Option<V>) -> Result<Self, BoundError> {
+        let number =
+            |name: &'static str, within: std::ops::RangeInclusive<f64>, expected, default| {
+                let Some(text) = value(name) else {
+                    return Ok(default);
+                };
+                let text = text.as_ref();
+                let parsed = text.parse().ok().filter(|number| within.contains(number));
+                parsed.ok_or_else(|| BoundError {
+                    name,
+                    value: text.to_owned(),
+                    expected,
+                })
+            };
+        let default = Self::default();
+        let [requests, faults, failures, latency] = Self::NAMES;
+        let percent = "percentage points, 0 to 100";
+        Ok(Self {
+            requests_min: number(
+                requests,
+                1.0..=1e9,
+                "a number of requests, at least 1",
+                default.requests_min as f64,
+            )? as u64,
+            faults_percent: number(faults, 0.0..=100.0, percent, default.faults_percent)?,
+            failures_percent: number(failures, 0.0..=100.0, percent, default.failures_percent)?,
+            latency_factor: number(
+                latency,
+                1.0..=1000.0,
+                "times the old version's mean latency, 1 to 1000",
+                default.latency_factor,
+            )?,
+        })
+    }
+
+    /// What the bounds are called, on command lines and in requests.
+    pub const NAMES: [&str; 4] = ["min-requests", "max-faults", "max-failures", "max-latency"];
+}
+
 /// What the comparison says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
@@ -169,6 +223,45 @@ const LATENCY_SLACK: Duration = Duration::from_millis(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_read_and_completed() {
+        let read = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<(String, String)> = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            Bounds::read(|name| {
+                let found = pairs.iter().find(|(other, _)| other == name)?;
+                Some(found.1.clone())
+            })
+        };
+        assert_eq!(read(&[]), Ok(Bounds::default()));
+        let given = [
+            ("min-requests", "5"),
+            ("max-faults", "0"),
+            ("max-failures", "2.5"),
+            ("max-latency", "3"),
+        ];
+        let expected = Bounds {
+            requests_min: 5,
+            faults_percent: 0.0,
+            failures_percent: 2.5,
+            latency_factor: 3.0,
+        };
+        assert_eq!(read(&given), Ok(expected));
+        for (name, value) in [
+            ("min-requests", "0"),
+            ("max-faults", "101"),
+            ("max-failures", "-1"),
+            ("max-latency", "0.5"),
+            ("max-latency", "NaN"),
+            ("max-faults", ""),
+        ] {
+            let refused = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(refused.contains(name), "{refused}");
+        }
+    }
 
     #[test]
     fn a_split_is_a_share_or_a_header() {

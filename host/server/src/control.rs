@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::Serialize;
-use tidegate_model::canary::{Bounds, Judgement, Observed, Split, judge};
+use tidegate_model::canary::{Judgement, Observed, Split, judge};
 use tidegate_model::config::{self, Node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
@@ -20,7 +20,7 @@ use crate::listen::tls::Tls;
 use crate::node::{apply_state, identity_of, upstream_settings};
 use crate::reload::Files;
 use crate::services::NodeServices;
-use crate::serving::{Canary, Serving};
+use crate::serving::{Canary, Serving, Terms};
 use crate::store::embedded::Embedded;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Directory;
@@ -61,10 +61,8 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 pub struct Swap {
     pub plugin: String,
     pub component: Bytes,
-    /// Which requests get it; all where absent.
-    pub split: Option<Split>,
-    /// Until it gets all requests, where it stays within its bounds.
-    pub promote_after: Option<Duration>,
+    /// Which requests get it, and until when; all where absent.
+    pub canary: Option<(Split, Terms)>,
 }
 
 /// How a swap went.
@@ -299,8 +297,7 @@ impl Control {
         let Swap {
             plugin,
             component,
-            split,
-            promote_after,
+            canary,
         } = swap;
         if !self.plugins().contains(&plugin) {
             bail!(
@@ -319,15 +316,15 @@ impl Control {
                 return Err(error);
             }
         };
-        match split {
+        match canary {
             None => {
                 self.versions.put_in_force(&plugin, &hash)?; // on the disk before it serves
                 self.publish(Serving::only(deployed));
             }
-            Some(split) => {
+            Some((split, terms)) => {
                 let stable = self.serving.load_full().stable.clone();
                 let changed = (plugin.clone(), hash.clone());
-                let canary = Canary::new(&stable, deployed, changed, split, promote_after);
+                let canary = Canary::new(&stable, deployed, changed, split, terms);
                 self.ended = None;
                 self.publish(Serving {
                     stable,
@@ -399,13 +396,14 @@ impl Control {
             return;
         };
         let (stable, new) = canary.observed(&serving.stable);
-        match judge(&Bounds::default(), &stable, &new) {
+        match judge(&canary.terms.bounds, &stable, &new) {
             Judgement::Exceeds(what) => {
                 self.conclude(&format!("rolled back: {what}"));
                 self.publish(Serving::only(serving.stable.clone()));
             }
             Judgement::Within
                 if canary
+                    .terms
                     .promote_after
                     .is_some_and(|after| canary.began.elapsed() >= after) =>
             {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use tidegate_model::canary::{Observed, Split};
+use tidegate_model::canary::{Bounds, Observed, Split};
 
 use crate::deploy::Deployed;
 
@@ -25,13 +25,21 @@ pub struct Canary {
     /// The hash of its new version.
     pub version: String,
     pub began: Instant,
-    /// When it becomes the only version by itself; never, where absent.
-    pub promote_after: Option<Duration>,
+    pub terms: Terms,
     /// What requests of each side came to while both served.
     pub stable_counts: Counts,
     pub canary_counts: Counts,
     /// Faults of the old version when the new one came.
     faults_before: u64,
+}
+
+/// How a canary ends by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// When it becomes the only version; never, where absent.
+    pub promote_after: Option<Duration>,
+    /// What it is rolled back for.
+    pub bounds: Bounds,
 }
 
 /// Responses of one side. Shared by the workers, unlike the metrics, since it is there for as long as a canary is.
@@ -71,7 +79,7 @@ impl Canary {
         deployed: Arc<Deployed>,
         (plugin, version): (String, String),
         split: Split,
-        promote_after: Option<Duration>,
+        terms: Terms,
     ) -> Self {
         Self {
             faults_before: faults(stable, &plugin),
@@ -80,7 +88,7 @@ impl Canary {
             plugin,
             version,
             began: Instant::now(),
-            promote_after,
+            terms,
             stable_counts: Counts::default(),
             canary_counts: Counts::default(),
         }

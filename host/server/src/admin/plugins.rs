@@ -2,7 +2,8 @@
 //!
 //! - `GET /tidegate/v1/plugins` lists them.
 //! - `PUT /tidegate/v1/plugins/NAME` with a component (`application/wasm`) swaps it in; `?canary=10%25` or
-//!   `?canary=x-canary:%20yes` for some of the requests, `&for=60s` to promote it after that time by itself.
+//!   `?canary=x-canary:%20yes` for some of the requests, `&for=60s` to promote it after that time by itself, and
+//!   `&min-requests=`, `&max-faults=`, `&max-failures=`, `&max-latency=` for what it is rolled back for.
 //! - `PUT /tidegate/v1/plugins/NAME/promote` and `…/rollback`.
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
-use tidegate_model::canary::Split;
+use tidegate_model::canary::{Bounds, Split};
 use tidegate_model::config::DurationText;
 use tidegate_model::uri;
 
@@ -20,6 +21,7 @@ use crate::body::{Body, BodyError};
 use crate::control::{Command, Commands, Swap};
 use crate::deploy::COMPONENT_BYTES_MAX;
 use crate::request::reply;
+use crate::serving::Terms;
 
 /// Answers a request; `rest` is its path below `/tidegate/v1/plugins/`.
 pub async fn answer(commands: &Commands, rest: &str, request: Request<Incoming>) -> Response<Body> {
@@ -74,11 +76,17 @@ async fn read(name: &str, request: Request<Incoming>) -> Result<Swap, Response<B
         .map(|text| DurationText::parse(&text).map(|span| span.0))
         .transpose()
         .map_err(|problem| bad(&problem.to_string()))?;
-    if promote_after.is_some() && split.is_none() {
+    let bounds = Bounds::read(parameter).map_err(|problem| bad(&problem.to_string()))?;
+    let of_canaries = promote_after.is_some() || bounds != Bounds::default();
+    if of_canaries && split.is_none() {
         return Err(bad(
-            "`for` is how long a canary runs: say which requests it gets, `canary`",
+            "`for` and the bounds are how a canary ends: say which requests it gets, `canary`",
         ));
     }
+    let terms = Terms {
+        promote_after,
+        bounds,
+    };
     let collected = Body::Incoming(request.into_body())
         .with_idle_timeout(BODY_IDLE)
         .collect(COMPONENT_BYTES_MAX)
@@ -90,8 +98,7 @@ async fn read(name: &str, request: Request<Incoming>) -> Result<Swap, Response<B
     Ok(Swap {
         plugin: name.to_owned(),
         component,
-        split,
-        promote_after,
+        canary: split.map(|split| (split, terms)),
     })
 }
 

@@ -31,6 +31,8 @@ pub enum Command {
         /// Promote the canary after this time ("60s"), where it was not rolled back.
         #[arg(long = "for", value_name = "TIME", requires = "canary")]
         promote_after: Option<String>,
+        #[command(flatten)]
+        bounds: versions::BoundArguments,
         /// Show both versions' figures until the canary ends.
         #[arg(long, requires = "canary")]
         watch: bool,
@@ -65,6 +67,7 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
             component,
             canary,
             promote_after,
+            bounds,
             watch,
             node,
         } => {
@@ -73,6 +76,7 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
                 component,
                 canary,
                 promote_after,
+                bounds,
                 watch,
             };
             versions::swap(&node, &swap, json)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tidegate_model::canary::Bounds;
 
 use crate::cli::admin::Node;
 
@@ -17,7 +18,25 @@ pub struct Swap {
     pub component: PathBuf,
     pub canary: Option<String>,
     pub promote_after: Option<String>,
+    pub bounds: BoundArguments,
     pub watch: bool,
+}
+
+/// What a canary is rolled back for, against the old version over the same time.
+#[derive(Debug, clap::Args)]
+pub struct BoundArguments {
+    /// Requests before it is judged. Default 20.
+    #[arg(long, value_name = "NUMBER", requires = "canary")]
+    min_requests: Option<String>,
+    /// Percentage points of requests with faults that it may have more. Default 1.
+    #[arg(long, value_name = "PERCENT", requires = "canary")]
+    max_faults: Option<String>,
+    /// Percentage points of 5xx responses that it may have more. Default 1.
+    #[arg(long, value_name = "PERCENT", requires = "canary")]
+    max_failures: Option<String>,
+    /// Times the old version's mean latency that it may take. Default 1.5.
+    #[arg(long, value_name = "FACTOR", requires = "canary")]
+    max_latency: Option<String>,
 }
 
 /// Prints every plugin of the node.
@@ -49,7 +68,15 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
     let component =
         fs::read(&swap.component).with_context(|| swap.component.display().to_string())?;
     let mut path = format!("{PLUGINS}/{}", swap.plugin);
-    let parameters = [("canary", &swap.canary), ("for", &swap.promote_after)];
+    let [min_requests, max_faults, max_failures, max_latency] = Bounds::NAMES;
+    let parameters = [
+        ("canary", &swap.canary),
+        ("for", &swap.promote_after),
+        (min_requests, &swap.bounds.min_requests),
+        (max_faults, &swap.bounds.max_faults),
+        (max_failures, &swap.bounds.max_failures),
+        (max_latency, &swap.bounds.max_latency),
+    ];
     for (name, value) in parameters {
         if let Some(value) = value {
             path.push(if path.contains('?') { '&' } else { '?' });
