@@ -757,7 +757,9 @@ async fn no_published_technique_poisons_what_others_get() {
 
 #[tokio::test]
 async fn no_framing_or_host_of_a_request_poisons_what_others_get() {
-    let attacks: [(&str, &dyn Fn(&str) -> String); 6] = [
+    /// What it is, and the head of the request by our host.
+    type Attack<'a> = (&'a str, &'a dyn Fn(&str) -> String);
+    let attacks: [Attack; 6] = [
         ("a port of its own", &|host| {
             let name = host.split(':').next().unwrap();
             format!("GET /test/a HTTP/1.1\r\nhost: {name}:1evil\r\n")

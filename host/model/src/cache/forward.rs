@@ -32,7 +32,10 @@ pub fn has_overrides(request: &HeaderMap) -> bool {
 
 fn is_override(name: &HeaderName) -> bool {
     let text = name.as_str();
-    OVERRIDES.contains(&text) || text.starts_with("x-forwarded-") || text.starts_with("x-original-")
+    OVERRIDES.contains(&text)
+        || ["x-forwarded-", "x-invoke-", "x-original-"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
 }
 
 /// Fields beside `x-forwarded-*`, `x-original-*` and `x-invoke-*`, in lower case.
@@ -96,6 +99,8 @@ mod tests {
             "x-original-url",
             "x-rewrite-url",
             "x-http-method-override",
+            "x-invoke-path",
+            "x-middleware-prefetch",
             "forwarded",
             "accept",
             "x-mine",

@@ -234,7 +234,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_viewer_gets_every_piece_and_the_store_a_copy_that_fits() {
-        let cases: [(&[Result<&str, &str>], Option<&str>, Landed); 4] = [
+        type Pieces = &'static [Result<&'static str, &'static str>];
+        let cases: [(Pieces, Option<&str>, Landed); 4] = [
             (&[Ok("ab"), Ok("cd")], Some("abcd"), Landed::Stored),
             (&[Ok("abcdefgh"), Ok("i")], None, Landed::Apart),
             (&[Ok("ab"), Err("broken")], None, Landed::Apart),

@@ -6,14 +6,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 /// The keys that are being asked for.
 pub struct Flights {
     /// Locked for a lookup only, and by misses only.
-    shards: Box<[Mutex<HashMap<Box<[u8]>, watch::Receiver<State>>>]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
 }
 
@@ -35,6 +35,7 @@ pub enum Landed {
 }
 
 type State = Option<Landed>;
+type Shard = HashMap<Box<[u8]>, watch::Receiver<State>>;
 
 /// Who asks. Dropped without a word, its viewer has left.
 pub struct Leader {
@@ -71,10 +72,7 @@ impl Flights {
         })
     }
 
-    fn shard(
-        &self,
-        key: &[u8],
-    ) -> std::sync::MutexGuard<'_, HashMap<Box<[u8]>, watch::Receiver<State>>> {
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
         let place = self.hasher.hash_one(key) % SHARDS;
         let shard = &self.shards[usize::try_from(place).unwrap_or_default()];
         shard.lock().unwrap_or_else(PoisonError::into_inner)

@@ -56,10 +56,10 @@ impl Store {
     pub fn new(bytes_max: u64) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = evictions.clone();
-        let entries = Cache::builder()
+        let entries = Cache::<Box<[u8]>, Arc<Entry>>::builder()
             .name("responses")
             .max_capacity(bytes_max)
-            .weigher(|key: &Box<[u8]>, entry: &Arc<Entry>| weight(key, entry))
+            .weigher(|key, entry| weight(key, entry))
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size {
                     counted.fetch_add(1, Ordering::Relaxed);

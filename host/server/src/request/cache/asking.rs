@@ -156,6 +156,7 @@ impl Asking {
         }
     }
 }
+
 /// What waiting came to.
 pub enum Waited {
     Served(Response<Body>),
@@ -248,6 +249,7 @@ impl Asking {
         }
     }
 }
+
 impl Asking {
     /// What is stored, where it may be served though the integration fails.
     pub(super) fn stand_in(

@@ -85,6 +85,7 @@ pub fn behind(worker: &Rc<Worker>, local: &Rc<Local>, exchange: &Exchange, askin
         }
     });
 }
+
 async fn lead(
     worker: &Rc<Worker>,
     local: &Rc<Local>,

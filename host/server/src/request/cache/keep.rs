@@ -416,6 +416,7 @@ impl Came<'_> {
         }
     }
 }
+
 fn land(leader: &mut Option<Leader>, landed: Landed) {
     if let Some(leader) = leader.take() {
         leader.land(landed);
