@@ -5,6 +5,7 @@ mod cache_purge;
 mod cache_stage;
 mod cache_suite;
 mod capabilities;
+mod configuration;
 mod demo;
 mod drain;
 mod faults;

@@ -8,12 +8,15 @@ use std::fmt;
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::InstancePre;
 
+use crate::grants::Grants;
 use crate::instance::StepState;
 
 /// The WIT package of the contract.
 pub const PACKAGE: &str = "tidegate:gateway";
 /// The version of the contract that this host speaks.
 pub const VERSION: &str = "0.1.0";
+/// The custom section of a component that holds the JSON Schema of its configuration.
+pub const SCHEMA_SECTION: &str = "tidegate:configuration-schema";
 
 /// A step of the pipeline that a component can implement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,8 +94,12 @@ impl Plugin {
 
     /// Whether it implements `step`.
     pub fn implements(&self, step: Step) -> bool {
-        let interface = format!("{PACKAGE}/{}@{VERSION}", step.name());
-        self.inspection.exports.contains(&interface)
+        self.inspection.implements(step)
+    }
+
+    /// The JSON Schema of its configuration, as it says by itself.
+    pub fn schema(&self) -> Option<&str> {
+        self.inspection.schema.as_deref()
     }
 
     /// Whether it reads the bodies of requests: only then does the embedder collect them.
@@ -168,16 +175,24 @@ pub enum LoadError {
     Compile(String),
 }
 
-/// The top-level imports and exports of a component.
+/// What a component says of itself: its top-level imports and exports, and the schema of its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Inspection {
-    pub(crate) imports: Vec<String>,
-    pub(crate) exports: Vec<String>,
+pub struct Inspection {
+    /// Names of what it imports, with versions.
+    pub imports: Vec<String>,
+    /// Names of what it exports, with versions.
+    pub exports: Vec<String>,
+    /// The JSON Schema of its configuration.
+    pub schema: Option<String>,
 }
 
 impl Inspection {
     /// Reads the names that a component imports and exports, and refuses what is no component or speaks another version.
-    pub(crate) fn of(bytes: &[u8]) -> Result<Self, LoadError> {
+    ///
+    /// # Errors
+    ///
+    /// By name: not WebAssembly, a core module, damaged, another version.
+    pub fn of(bytes: &[u8]) -> Result<Self, LoadError> {
         if !bytes.starts_with(b"\0asm") {
             return Err(LoadError::NotWasm(bytes[..bytes.len().min(4)].to_vec()));
         }
@@ -206,6 +221,14 @@ impl Inspection {
                             .push(export.map_err(damaged)?.name.name.to_owned());
                     }
                 }
+                Payload::CustomSection(section)
+                    if depth == 0 && section.name() == SCHEMA_SECTION =>
+                {
+                    let text = std::str::from_utf8(section.data()).map_err(|_| {
+                        LoadError::Damaged(format!("its section {SCHEMA_SECTION} is no text"))
+                    })?;
+                    found.schema = Some(text.to_owned());
+                }
                 _ => {}
             }
         }
@@ -233,8 +256,51 @@ impl Inspection {
         }
     }
 
+    /// Whether it exports the interface of `step`.
+    pub fn implements(&self, step: Step) -> bool {
+        self.exports
+            .contains(&format!("{PACKAGE}/{}@{VERSION}", step.name()))
+    }
+
+    /// Whether it exports a `wasi:http` handler.
+    pub fn is_function(&self) -> bool {
+        self.check_function().is_ok()
+    }
+
+    /// Refuses a component that exports no `wasi:http` handler.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::NoHandler`].
+    pub fn check_function(&self) -> Result<(), LoadError> {
+        let handler = |export: &String| {
+            export.starts_with("wasi:http/incoming-handler@0.2.")
+                || export.starts_with("wasi:http/handler@0.3.")
+        };
+        match self.exports.iter().any(handler) {
+            true => Ok(()),
+            false => Err(LoadError::NoHandler(self.listing())),
+        }
+    }
+
+    /// The capabilities that a binding must be granted, by the names of their interfaces.
+    pub fn grants_needed(&self) -> impl Iterator<Item = &str> {
+        self.imports
+            .iter()
+            .filter(|import| !Grants::default().allows(import))
+            .map(|import| {
+                let name = import.split('@').next().unwrap_or(import);
+                name.strip_prefix(PACKAGE)
+                    .map_or(name, |rest| rest.trim_start_matches('/'))
+            })
+    }
+
     /// Refuses a component that has no step, or no way to be configured.
-    pub(crate) fn check_plugin(&self) -> Result<(), LoadError> {
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::NoStep`] or [`LoadError::NoConfigure`].
+    pub fn check_plugin(&self) -> Result<(), LoadError> {
         let exports = |interface: &str| {
             self.exports
                 .contains(&format!("{PACKAGE}/{interface}@{VERSION}"))
@@ -290,7 +356,7 @@ mod tests {
     fn another_version_is_named() {
         let found = Inspection {
             imports: vec!["tidegate:gateway/request@0.2.0".to_owned()],
-            exports: vec![],
+            ..Inspection::default()
         };
         let error = found.check_version().expect_err("refused");
         assert_eq!(

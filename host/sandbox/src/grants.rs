@@ -34,7 +34,7 @@ impl Grants {
         imports.into_iter().find(|import| !self.allows(import))
     }
 
-    fn allows(&self, import: &str) -> bool {
+    pub(crate) fn allows(&self, import: &str) -> bool {
         let name = import.split('@').next().unwrap_or(import);
         let Some(interface) = name
             .strip_prefix(PACKAGE)

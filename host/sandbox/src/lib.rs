@@ -31,7 +31,7 @@ mod wasi;
 
 pub use binding::{BindError, Binding, BindingOptions, Decision, Setup};
 pub use capabilities::Services;
-pub use component::{LoadError, Plugin, Step};
+pub use component::{Inspection, LoadError, Plugin, Step};
 pub use engine::Settings;
 pub use exchange::{Exchange, Reading};
 pub use fault::Fault;

@@ -22,6 +22,7 @@ use tidegate_sandbox::{
 };
 
 use crate::builtin;
+use crate::configuration;
 use crate::telemetry::metrics::{DeployedMetrics, Metrics};
 use crate::versions::Components;
 
@@ -237,7 +238,7 @@ impl Deployer {
         let bound = snapshot.bindings.iter().zip(&snapshot.places);
         let configuring = bound.filter_map(|(spec, place)| {
             let plugin = plugins.get(&spec.plugin)?; // where there is none, its loading has been reported
-            Some(async move { (spec, place, self.binding(spec, plugin, before).await) })
+            Some(async move { (spec, place, self.checked(spec, plugin, before).await) })
         });
         // Together, so that many slow ones take no longer than one.
         let mut configured = stream::iter(configuring).buffered(CONFIGURING_MAX);
@@ -259,6 +260,18 @@ impl Deployer {
             }
         }
         (bindings, pinned)
+    }
+
+    /// The binding, unless its configuration breaks the schema that its plugin carries.
+    async fn checked(
+        &self,
+        spec: &Arc<model::Binding>,
+        plugin: &Arc<Plugin>,
+        before: Option<&Deployed>,
+    ) -> Result<Arc<Binding>, String> {
+        configuration::check(plugin, &spec.configuration)?;
+        let binding = self.binding(spec, plugin, before).await;
+        binding.map_err(|error| error.to_string())
     }
 
     async fn binding(

@@ -9,6 +9,7 @@ pub mod body;
 pub mod builtin;
 pub mod cache;
 pub mod cli;
+mod configuration;
 mod control;
 pub mod deploy;
 pub mod drain;
