@@ -31,6 +31,7 @@ use crate::capabilities::{Services, host_is_granted};
 use crate::fault::Fault;
 use crate::instance::describe;
 use crate::limits::{Alive, Limits, Meter};
+use crate::recent::Recent;
 use crate::wasi;
 use crate::wit::HttpError;
 
@@ -534,6 +535,8 @@ pub struct FunctionState {
     pub(crate) table: ResourceTable,
     meter: Meter,
     _alive: Alive,
+    /// The last lines that it printed.
+    recent: Recent,
     /// Made at the first use: many functions never print or look at their environment.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
@@ -548,6 +551,7 @@ impl FunctionState {
             table,
             meter: Meter::new(function.options.limits.memory_bytes),
             _alive: Alive::new(),
+            recent: Recent::default(),
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Hooks(function.clone()),
@@ -559,7 +563,7 @@ impl FunctionState {
         if self.meter.refused {
             return Fault::Memory(self.function.options.limits.memory_bytes);
         }
-        Fault::Trap(describe(error))
+        Fault::Trap(self.recent.below(describe(error)))
     }
 }
 
@@ -568,7 +572,8 @@ impl WasiView for FunctionState {
         let function = &self.function;
         let ctx = self.wasi.get_or_insert_with(|| {
             let name = function.options.name.as_str().into();
-            wasi::function_context(&function.services, &name, &function.options.environment)
+            let environment = &function.options.environment;
+            wasi::function_context(&function.services, &name, environment, &self.recent)
         });
         WasiCtxView {
             ctx,

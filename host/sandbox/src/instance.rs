@@ -12,6 +12,7 @@ use crate::engine::TICK;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::limits::{Alive, Meter};
+use crate::recent::Recent;
 use crate::wasi;
 
 /// What the host functions of a step's instance work on.
@@ -21,6 +22,8 @@ pub struct StepState {
     pub(crate) exchange: Option<Arc<dyn Exchange>>,
     /// Lines logged in this call.
     pub(crate) log_lines: u32,
+    /// The last of them, and of what was printed.
+    pub(crate) recent: Recent,
     meter: Meter,
     table: ResourceTable,
     _alive: Alive,
@@ -33,9 +36,9 @@ pub struct StepState {
 
 impl WasiView for StepState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| wasi::context(&self.binding.services, &self.binding.name));
+        let ctx = self.wasi.get_or_insert_with(|| {
+            wasi::context(&self.binding.services, &self.binding.name, &self.recent)
+        });
         WasiCtxView {
             ctx,
             table: &mut self.table,
@@ -184,6 +187,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.exchange = exchange;
         state.log_lines = 0;
+        state.recent.forget();
         state.yields = yields;
         state.interrupted = false;
         self.store
@@ -216,6 +220,7 @@ impl StepState {
             binding,
             exchange: None,
             log_lines: 0,
+            recent: Recent::default(),
             table: ResourceTable::new(),
             _alive: Alive::new(),
             wasi: None,
@@ -240,7 +245,7 @@ impl StepState {
         if self.meter.refused {
             return Fault::Memory(self.binding.limits.memory_bytes);
         }
-        Fault::Trap(describe(error))
+        Fault::Trap(self.recent.below(describe(error)))
     }
 }
 

@@ -25,6 +25,7 @@ pub mod grants;
 mod instance;
 pub mod limits;
 pub mod pool;
+mod recent;
 pub mod runtime;
 pub mod standing;
 mod wasi;

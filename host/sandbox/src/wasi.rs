@@ -19,13 +19,19 @@ use wasmtime_wasi_io::bindings::wasi::io::poll as waiting_poll;
 use wasmtime_wasi_io::bindings::wasi::io::streams as waiting;
 
 use crate::capabilities::Services;
+use crate::recent::Recent;
 use crate::wit::Level;
 
 /// The context of one instance: what it prints goes into the node's log, line by line.
-pub(crate) fn context(services: &Arc<dyn Services>, binding: &Arc<str>) -> WasiCtx {
+pub(crate) fn context(
+    services: &Arc<dyn Services>,
+    binding: &Arc<str>,
+    recent: &Recent,
+) -> WasiCtx {
     let output = |level| LogStream {
         services: services.clone(),
         binding: binding.clone(),
+        recent: recent.clone(),
         level,
     };
     WasiCtx::builder()
@@ -39,10 +45,12 @@ pub(crate) fn function_context(
     services: &Arc<dyn Services>,
     function: &Arc<str>,
     environment: &[(String, String)],
+    recent: &Recent,
 ) -> WasiCtx {
     let output = |level| LogStream {
         services: services.clone(),
         binding: function.clone(),
+        recent: recent.clone(),
         level,
     };
     WasiCtx::builder()
@@ -213,6 +221,7 @@ impl streams::HostInputStream for Calm<'_> {
 struct LogStream {
     services: Arc<dyn Services>,
     binding: Arc<str>,
+    recent: Recent,
     level: Level,
 }
 
@@ -236,6 +245,7 @@ impl StdoutStream for LogStream {
 struct LineWriter {
     services: Arc<dyn Services>,
     binding: Arc<str>,
+    recent: Recent,
     level: Level,
     line: Vec<u8>,
 }
@@ -245,6 +255,7 @@ impl LineWriter {
         Self {
             services: stream.services.clone(),
             binding: stream.binding.clone(),
+            recent: stream.recent.clone(),
             level: stream.level,
             line: Vec::new(),
         }
@@ -266,12 +277,9 @@ impl LineWriter {
 
     fn end_line(&mut self) {
         if !self.line.is_empty() {
-            self.services.log(
-                &self.binding,
-                None,
-                self.level,
-                &String::from_utf8_lossy(&self.line),
-            );
+            let line = String::from_utf8_lossy(&self.line);
+            self.recent.push(&line);
+            self.services.log(&self.binding, None, self.level, &line);
             self.line.clear();
         }
     }

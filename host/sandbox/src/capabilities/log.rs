@@ -14,6 +14,7 @@ impl Host for StepState {
         self.log_lines += 1;
         let cut = message.floor_char_boundary(LINE_BYTES_MAX);
         message.truncate(cut);
+        self.recent.push(&message);
         let request_id = self
             .exchange
             .as_ref()
