@@ -1,6 +1,7 @@
-//! Builds the built-in plugins as components and lists them for `src/builtin.rs`.
+//! Builds the built-in plugins as components and lists them for `src/builtin.rs`; lists the contract and the guest libraries
+//! for `src/cli/plugin/embedded.rs`.
 //!
-//! They are built by a cargo of their own, in a directory of their own: another target, another profile.
+//! The plugins are built by a cargo of their own, in a directory of their own: another target, another profile.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +10,7 @@ use std::{env, fs};
 fn main() {
     let root = root();
     let plugins = plugins(&root);
-    for watched in ["plugins", "wit", "sdk/rust"] {
+    for watched in ["plugins", "wit", "sdk"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
 
@@ -61,6 +62,72 @@ fn main() {
     let listing = format!("[\n{}]", plugins.iter().map(entry).collect::<String>());
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     fs::write(out.join("builtin.rs"), listing).expect("OUT_DIR is writable");
+    fs::write(out.join("embedded.rs"), embedded(&root)).expect("OUT_DIR is writable");
+}
+
+/// The files of wit/ and sdk/, what Go's bindings import, which the crate that makes them has inside, and the WIT of WASI,
+/// which functions are built for.
+fn embedded(root: &Path) -> String {
+    let mut files = Vec::new();
+    for folder in ["wit", "sdk"] {
+        list(&root.join(folder), folder, &mut files);
+    }
+    let runtime = package_folder("wit-bindgen-go").join("src/pkg/wit");
+    list(&runtime, "go-runtime/wit", &mut files);
+    let wasi = package_folder("wasmtime-wasi-http").join("wit/deps");
+    list(&wasi, "wasi", &mut files);
+    files.sort();
+    let entry = |(name, file): &(String, PathBuf)| {
+        format!(
+            "({name:?}, include_bytes!({:?}) as &[u8]),\n",
+            file.display().to_string()
+        )
+    };
+    format!("[\n{}]", files.iter().map(entry).collect::<String>())
+}
+
+fn list(folder: &Path, name: &str, files: &mut Vec<(String, PathBuf)>) {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries.filter_map(|entry| entry.ok()) {
+        let (path, own) = (
+            entry.path(),
+            entry.file_name().to_string_lossy().into_owned(),
+        );
+        if ["target", "node_modules", "__pycache__", "build", ".venv"].contains(&own.as_str()) {
+            continue;
+        }
+        match path.is_dir() {
+            true => list(&path, &format!("{name}/{own}"), files),
+            false => files.push((format!("{name}/{own}"), path)),
+        }
+    }
+}
+
+/// Where cargo has the source of a dependency.
+fn package_folder(name: &str) -> PathBuf {
+    let output = Command::new(env::var_os("CARGO").expect("cargo sets it"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--offline",
+            "--manifest-path",
+        ])
+        .arg(env::var_os("CARGO_MANIFEST_PATH").expect("cargo sets it"))
+        .output()
+        .expect("cargo starts");
+    // One package is one object; its manifest's path is the only string that ends this way.
+    let text = String::from_utf8_lossy(&output.stdout);
+    let manifest = text
+        .split("\"manifest_path\":\"")
+        .filter_map(|rest| rest.split('"').next())
+        .find(|path| path.contains(&format!("/{name}-")) && path.ends_with("/Cargo.toml"))
+        .unwrap_or_else(|| panic!("cargo knows no package {name}"));
+    PathBuf::from(manifest)
+        .parent()
+        .expect("a file is in a folder")
+        .to_owned()
 }
 
 fn root() -> PathBuf {

@@ -4,6 +4,7 @@
 //! ask with [`TestNode::get`] or through a [`Connection`] of your own; put [`Load`] on it to see that what one request does
 //! to the node does not touch the others. Nothing here waits for a fixed time: [`until`] polls a condition, with a bound.
 
+mod author;
 mod client;
 mod load;
 mod metrics;
@@ -14,6 +15,7 @@ mod setup;
 mod tls;
 mod wait;
 
+pub use author::Author;
 pub use client::{Connection, Reply, read_until_closed};
 pub use load::{Load, Tally};
 pub use metrics::Metrics;

@@ -348,9 +348,12 @@ fn fuzz(_: &mut Tests) -> anyhow::Result<Outcome> {
 const FUZZ_SECONDS_MAX: u64 = 180;
 
 fn guests(_: &mut Tests) -> anyhow::Result<Outcome> {
-    let missing: Vec<&str> = missing_guests().map(|guest| guest.get).collect();
+    let missing: Vec<String> = missing_guests()
+        .map(|guest| format!("{}: {}", guest.name, guest.get))
+        .collect();
     if missing.is_empty() {
-        return Ok(Outcome::Passed("C, JavaScript".into()));
+        let all: Vec<&str> = GUESTS.iter().map(|guest| guest.name).collect();
+        return Ok(Outcome::Passed(all.join(", ")));
     }
     Ok(Outcome::Skipped(missing.join("; ")))
 }
@@ -361,33 +364,43 @@ fn missing_guests() -> impl Iterator<Item = &'static Guest> {
 
 /// A tool that a machine may lack, and the tests that need it.
 struct Guest {
+    name: &'static str,
     /// How the names of its tests begin, in tests/it.
-    tests: &'static str,
+    tests: &'static [&'static str],
     get: &'static str,
     there: fn() -> bool,
 }
 
 static GUESTS: [Guest; 3] = [
     Guest {
-        tests: "guests::c_",
+        name: "C",
+        tests: &["guests::c_", "sdk::c_", "crashes::c_"],
         get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32",
-        there: || {
-            find("clang").is_some()
-                && find("wasm-ld").is_some()
-                && Path::new("/usr/include/wasm32-wasi").is_dir()
-        },
+        there: c_is_there,
     },
     Guest {
-        tests: "guests::javascript_",
+        name: "JavaScript",
+        tests: &[
+            "guests::javascript_",
+            "sdk::javascript_",
+            "sdk::typescript_",
+        ],
         get: "Node.js with npm, from https://nodejs.org or your distribution",
         there: || find("npm").is_some(),
     },
     Guest {
-        tests: "cache_suite::",
+        name: "HTTP caches",
+        tests: &["cache_suite::"],
         get: "Node.js with npm, for the public suite of HTTP caches",
         there: || find("npm").is_some(),
     },
 ];
+
+fn c_is_there() -> bool {
+    find("clang").is_some()
+        && find("wasm-ld").is_some()
+        && Path::new("/usr/include/wasm32-wasi").is_dir()
+}
 
 fn unit(tests: &mut Tests) -> anyhow::Result<Outcome> {
     // Two runs: the host's crates build with the features that the node has, so that wasmtime is compiled once.
@@ -419,7 +432,8 @@ fn e2e(tests: &mut Tests) -> anyhow::Result<Outcome> {
         .args(["test", "--no-fail-fast", "--package", "tidegate-tests"])
         .env("TIDEGATE_BINARY", binary);
     let skips: Vec<&str> = missing_guests()
-        .flat_map(|guest| ["--skip", guest.tests])
+        .flat_map(|guest| guest.tests)
+        .flat_map(|tests| ["--skip", tests])
         .collect();
     if !skips.is_empty() {
         command.arg("--").args(skips);

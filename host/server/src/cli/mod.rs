@@ -37,7 +37,7 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// See and change which versions of plugins a running node serves.
+    /// Write, build, test and look at plugins; see and change which versions of them a running node serves.
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// See what the cache of a running node holds, and purge it.

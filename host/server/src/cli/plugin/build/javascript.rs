@@ -1,0 +1,115 @@
+//! JavaScript and TypeScript: esbuild puts the author's modules and the library into one, componentize-qjs that and QuickJS
+//! into a component. Both are packages of npm's, installed into the plugin's folder.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::super::manifest::Manifest;
+use super::super::{embedded, encode, tool};
+
+pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
+    tool::find("node", GET)?;
+    let work = manifest.build_folder();
+    let library = work.join("library");
+    let entry = work.join("entry.js");
+    embedded::write_changed(&entry, entry_module(manifest).as_bytes())?;
+
+    let bundle = work.join("bundle.js");
+    let mut esbuild = Command::new(installed(manifest, "esbuild")?);
+    esbuild
+        .arg(&entry)
+        .args([
+            "--bundle",
+            "--format=esm",
+            "--target=es2023",
+            "--log-level=warning",
+        ])
+        .args(["--external:tidegate:*", "--external:wasi:*"])
+        .arg(format!("--alias:tidegate={}", library.display()))
+        .arg(format!("--outfile={}", bundle.display()))
+        .current_dir(&manifest.folder);
+    tool::run(&mut esbuild)?;
+
+    let wit = work.join("wit");
+    encode::lay_out_wit(manifest, &wit)?;
+    let component = work.join("engine.wasm");
+    let mut componentize = Command::new(installed(manifest, "componentize-qjs")?);
+    componentize
+        .arg("--wit")
+        .arg(&wit)
+        .arg("--js")
+        .arg(&bundle)
+        // Without `--sync` a component needs the component model's own concurrency, which steps run without; without
+        // `--stub-wasi` QuickJS asks for all of WASI.
+        .args(["-n", "plugin", "--sync", "--stub-wasi", "--minify", "-o"])
+        .arg(&component);
+    tool::run_quietly(&mut componentize)?;
+    std::fs::read(&component).with_context(|| component.display().to_string())
+}
+
+/// A tool that package.json names, installed where it is not there yet.
+fn installed(manifest: &Manifest, name: &str) -> Result<PathBuf> {
+    let look_up = || tool::look_up_in_node_modules(&manifest.folder, name);
+    if let Some(program) = look_up().filter(|_| !is_outdated(manifest)) {
+        return Ok(program);
+    }
+    let npm = tool::find("npm", GET)?;
+    eprintln!("installing what package.json names into node_modules (once)");
+    tool::run(
+        Command::new(npm)
+            .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
+            .current_dir(&manifest.folder),
+    )?;
+    look_up().with_context(|| format!("package.json does not name {name}, which a build needs"))
+}
+
+/// Whether package.json was changed since it was installed here; what is in a folder above is somebody else's.
+fn is_outdated(manifest: &Manifest) -> bool {
+    let changed = |path: &str| {
+        let metadata = manifest.folder.join(path).metadata();
+        metadata.and_then(|metadata| metadata.modified())
+    };
+    match (
+        changed("node_modules/.package-lock.json"),
+        changed("package.json"),
+    ) {
+        (Ok(installed), Ok(wanted)) => installed < wanted,
+        _ => false,
+    }
+}
+
+/// The component's exports, each a few words over the library.
+fn entry_module(manifest: &Manifest) -> String {
+    let source = manifest.folder.join(&manifest.source);
+    let mut text = format!(
+        "import plugin from {};\n\
+         import {{ exportPlugin, exportStep }} from \"tidegate\";\n\n\
+         const configured = exportPlugin(plugin);\n\
+         export {{ configured as plugin }};\n",
+        serde_json::Value::from(source.display().to_string())
+    );
+    for step in manifest.steps() {
+        let name = camel(step.name());
+        text.push_str(&format!(
+            "export const {name} = exportStep(plugin, \"{}\");\n",
+            step.name()
+        ));
+    }
+    text
+}
+
+/// `request-transform` as `requestTransform`.
+fn camel(name: &str) -> String {
+    let mut words = name.split('-');
+    let mut text = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        text.push_str(&word[..1].to_uppercase());
+        text.push_str(&word[1..]);
+    }
+    text
+}
+
+const GET: &str =
+    "Node.js with npm, from https://nodejs.org or your distribution (apt-get install nodejs npm)";

@@ -1,0 +1,129 @@
+//! What a plugin reaches outside while its cases run: what the case says, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Request, Response};
+use tidegate_sandbox::capabilities::keyvalue::Table;
+use tidegate_sandbox::capabilities::{Services, Waiting};
+use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, Taken};
+use wasmtime_wasi_http::WasiBody;
+
+use super::case::Surroundings;
+use crate::services::rate_limit::Buckets;
+
+/// The services of one case.
+pub struct CaseServices {
+    surroundings: Surroundings,
+    buckets: Buckets,
+    told: Mutex<Told>,
+}
+
+/// What the plugin said.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Lines of its log.
+    pub log: Vec<String>,
+    /// Lines that it wrote to its destination.
+    pub lines: Vec<String>,
+    /// Its counters.
+    pub counted: BTreeMap<String, u64>,
+}
+
+impl CaseServices {
+    pub fn new(surroundings: Surroundings) -> Self {
+        Self {
+            surroundings,
+            buckets: Buckets::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// The names of the case's secrets.
+    pub fn secret_names(&self) -> Vec<String> {
+        self.surroundings.secrets.keys().cloned().collect()
+    }
+
+    /// What was said since the last time.
+    pub fn told(&self) -> Told {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reply(&self, uri: &str) -> Result<wit::Response, HttpError> {
+        let reply = self
+            .surroundings
+            .replies
+            .iter()
+            .find(|reply| reply.uri == uri);
+        match reply {
+            Some(reply) => Ok(wit::Response {
+                status: reply.status,
+                headers: reply.headers.clone().into_iter().collect(),
+                body: reply.body.clone().into_bytes(),
+            }),
+            None => Err(HttpError::ConnectionRefused(format!(
+                "the case has no reply for {uri}"
+            ))),
+        }
+    }
+}
+
+impl Services for CaseServices {
+    fn log(&self, _: &str, _: Option<&str>, _: Level, message: &str) {
+        self.lock().log.push(message.to_owned());
+    }
+
+    fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken {
+        self.buckets.take(scope, key, rate, burst)
+    }
+
+    fn find_api_key(&self, _: &str, value: &str) -> Option<ApiKey> {
+        let name = self.surroundings.api_keys.get(value)?;
+        Some(ApiKey {
+            id: name.clone(),
+            name: name.clone(),
+        })
+    }
+
+    fn secret(&self, name: &str) -> Option<String> {
+        self.surroundings.secrets.get(name).cloned()
+    }
+
+    fn count(&self, _: &str, event: &str, amount: u32) {
+        *self.lock().counted.entry(event.to_owned()).or_default() += u64::from(amount);
+    }
+
+    fn write_lines(&self, _: &str, lines: Vec<String>) {
+        self.lock().lines.extend(lines);
+    }
+
+    fn fetch_keys(&self, uri: String, _: bool) -> Waiting<Result<String, String>> {
+        let reply = self.reply(&uri);
+        Box::pin(async move {
+            match reply {
+                Ok(reply) => String::from_utf8(reply.body).map_err(|error| error.to_string()),
+                Err(error) => Err(format!("{error:?}")),
+            }
+        })
+    }
+
+    fn send(&self, request: OutgoingRequest) -> Waiting<Result<wit::Response, HttpError>> {
+        let reply = self.reply(&request.uri);
+        Box::pin(async move { reply })
+    }
+
+    fn send_streaming(
+        &self,
+        _: Request<WasiBody>,
+    ) -> Waiting<Result<Response<WasiBody>, HttpError>> {
+        Box::pin(async { Err(HttpError::DestinationNotAllowed) })
+    }
+
+    fn table(&self, _: &str) -> Option<Arc<dyn Table>> {
+        None
+    }
+}

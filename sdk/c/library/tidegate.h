@@ -1,0 +1,189 @@
+/* What a Tidegate plugin in C is written with.
+ *
+ * A plugin defines tg_configure and the function of each step that its plugin.toml names; it calls the functions below.
+ * All texts and lists that it gets or makes here live until the step call ends (in tg_configure: for ever), so there is
+ * nothing to free. What has to outlive a call goes into the host (tg_cache_set) or is made in tg_configure.
+ *
+ * A component imports only the interfaces whose functions it calls, so a binding needs grants for those only. The meaning
+ * of each value, its units and bounds are documented in the WIT package tidegate:gateway. */
+#ifndef TIDEGATE_H
+#define TIDEGATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Octets with a length; text is UTF-8. Not ended by a zero. */
+typedef struct {
+    const char *data;
+    size_t size;
+} tg_text;
+
+/* A literal as a text: tg_header(TG("authorization"), &value). */
+#ifdef __cplusplus
+#define TG(literal) (tg_text{(literal), sizeof(literal) - 1})
+#else
+#define TG(literal) ((tg_text){(literal), sizeof(literal) - 1})
+#endif
+
+/* A name and its value. */
+typedef struct {
+    tg_text name;
+    tg_text value;
+} tg_field;
+
+typedef struct {
+    tg_field *items;
+    size_t size;
+} tg_fields;
+
+/* ---- Texts ---- */
+
+bool tg_equal(tg_text a, tg_text b);
+/* Both, one after the other. */
+tg_text tg_join(tg_text a, tg_text b);
+/* Octets as lower case hexadecimal digits. */
+tg_text tg_hex(tg_text octets);
+/* A number in decimal digits; printf would bring files and streams into the component. */
+tg_text tg_decimal(uint64_t number);
+/* Room for size octets. */
+char *tg_allocate(size_t size);
+
+/* ---- The configuration: members of its one JSON object, checked by the host against the plugin's schema ---- */
+
+typedef tg_text tg_configuration;
+
+/* The member, a string, or fallback where there is none. */
+tg_text tg_string(tg_configuration configuration, const char *name, tg_text fallback);
+double tg_number(tg_configuration configuration, const char *name, double fallback);
+bool tg_boolean(tg_configuration configuration, const char *name, bool fallback);
+
+/* ---- The request in hand; false where it has no such value ---- */
+
+tg_text tg_method(void);
+tg_text tg_path(void);
+bool tg_query_string(tg_text *value);
+bool tg_header(tg_text name, tg_text *value);
+tg_fields tg_headers(void);
+bool tg_query_parameter(tg_text name, tg_text *value);
+bool tg_path_parameter(tg_text name, tg_text *value);
+bool tg_stage_variable(tg_text name, tg_text *value);
+/* A variable of $context, without the prefix: TG("requestId"). */
+bool tg_context(tg_text name, tg_text *value);
+/* The content. A component that calls it makes the host collect the body first. */
+tg_text tg_request_body(void);
+
+/* ---- The response in hand, in a response-transform ---- */
+
+uint16_t tg_response_status(void);
+bool tg_response_header(tg_text name, tg_text *value);
+tg_fields tg_response_headers(void);
+tg_text tg_response_body(void);
+
+/* ---- What a binding must be granted ---- */
+
+enum tg_digest_algorithm { TG_SHA256, TG_SHA384, TG_SHA512 };
+/* Grant: crypto. */
+tg_text tg_digest(enum tg_digest_algorithm algorithm, tg_text data);
+tg_text tg_hmac(enum tg_digest_algorithm algorithm, tg_text key, tg_text data);
+/* Compares in a time that depends on the lengths only. */
+bool tg_equal_secret(tg_text a, tg_text b);
+
+/* Grant: shared-cache. */
+bool tg_cache_get(tg_text key, tg_text *value);
+void tg_cache_set(tg_text key, tg_text value, uint32_t ttl_ms);
+void tg_cache_delete(tg_text key);
+
+/* Grant: rate-limit. True where there was a token; otherwise retry_ms is the time until there is one. */
+bool tg_take_token(tg_text bucket, double rate, uint32_t burst, uint32_t *retry_ms);
+
+/* Grant: secrets. */
+bool tg_secret(tg_text name, tg_text *value);
+
+/* Grant: metrics. */
+void tg_count(tg_text event, uint32_t amount);
+
+/* Grant: http-client. Status 0: there is no response, and body says why. */
+typedef struct {
+    uint16_t status;
+    tg_fields headers;
+    tg_text body;
+} tg_response;
+tg_response tg_send(tg_text method, tg_text uri, tg_fields headers, tg_text body, uint32_t timeout_ms);
+
+/* ---- The log; needs no grant ---- */
+
+enum tg_level { TG_TRACE, TG_DEBUG, TG_INFO, TG_WARN, TG_ERROR };
+void tg_log(enum tg_level level, tg_text message);
+
+/* ---- Changes to a message ---- */
+
+/* Collects changes; they are applied in their order. Start with `tg_edits edits = {0};`. */
+typedef struct {
+    void *items;
+    size_t size, room;
+} tg_edits;
+
+void tg_set_header(tg_edits *edits, tg_text name, tg_text value);
+void tg_append_header(tg_edits *edits, tg_text name, tg_text value);
+void tg_remove_header(tg_edits *edits, tg_text name);
+void tg_rename_header(tg_edits *edits, tg_text from, tg_text to);
+void tg_set_body(tg_edits *edits, tg_text body);
+/* Of requests only. */
+void tg_set_query_parameter(tg_edits *edits, tg_text name, tg_text value);
+void tg_remove_query_parameter(tg_edits *edits, tg_text name);
+void tg_set_path(tg_edits *edits, tg_text path);
+/* Of responses only. */
+void tg_set_status(tg_edits *edits, uint16_t status);
+
+/* ---- What a plugin defines ---- */
+
+/* Takes the binding's configuration, once for each instance. False refuses the deployment, with error for the operator. */
+bool tg_configure(tg_configuration configuration, tg_text *error);
+
+/* Each step decides on the request in hand; false means that no decision could be made, for the reason in error. */
+
+typedef struct {
+    enum { TG_ALLOW, TG_UNAUTHORIZED, TG_FORBIDDEN } kind;
+    tg_text text; /* the principal's id, the challenge or none, the reason or none */
+    tg_fields context;
+} tg_verdict;
+
+/* Proceed, as this principal. */
+tg_verdict tg_allow(tg_text id);
+/* 401, with a WWW-Authenticate challenge unless it is empty. */
+tg_verdict tg_unauthorized(tg_text challenge);
+/* 403; the reason is for the log. */
+tg_verdict tg_forbidden(tg_text reason);
+bool tg_authorize(tg_verdict *verdict, tg_text *error);
+
+/* retry_ms stays 0 to admit, or is the milliseconds until a retry can succeed. */
+bool tg_admit(uint32_t *retry_ms, tg_text *error);
+
+typedef struct {
+    enum { TG_VALID, TG_INVALID_PARAMETERS, TG_INVALID_BODY, TG_UNSUPPORTED_MEDIA_TYPE } kind;
+    tg_text message; /* for the caller */
+} tg_validity;
+bool tg_validate(tg_validity *validity, tg_text *error);
+
+/* Answers by response where its status is set; otherwise the edits are applied. */
+bool tg_transform_request(tg_edits *edits, tg_response *response, tg_text *error);
+bool tg_transform_response(tg_edits *edits, tg_text *error);
+
+/* What answers the request: response where its status is set, the function of this name, or the server at uri. */
+typedef struct {
+    tg_text uri, function;
+    tg_response response;
+    tg_edits edits;
+} tg_plan;
+bool tg_integrate(tg_plan *plan, tg_text *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,276 @@
+//! The author's loop in every language, in an empty folder outside the repository: a plugin is written, built, tried by its
+//! cases, looked at, and put into a running node.
+//!
+//! `cargo verify` leaves out the tests of a language whose toolchain is missing, by the beginning of their names.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tidegate_tests::{Api, Author, Operation, TestNode, TestOrigin, binary, fixture, root, until};
+use tokio::process::Command;
+
+#[tokio::test]
+async fn rust_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("rust", TEMPLATES).await;
+}
+
+#[tokio::test]
+async fn c_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("c", TEMPLATES).await;
+}
+
+#[tokio::test]
+async fn rust_functions_answer_on_a_running_node() {
+    answers("rust").await;
+}
+
+#[tokio::test]
+async fn c_functions_answer_on_a_running_node() {
+    answers("c").await;
+}
+
+#[test]
+fn check_says_why_no_node_would_load_a_component() {
+    let author = Author::default();
+    let whole = fs::read(fixture("allow")).unwrap();
+    fs::write(author.path("half.wasm"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(author.path("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    fs::write(author.path("text.wasm"), b"hello").unwrap();
+    for name in ["useless", "old-version"] {
+        fs::copy(fixture(name), author.path(&format!("{name}.wasm"))).unwrap();
+    }
+    for (name, cause) in [
+        ("half", "damaged"),
+        ("core", "core module"),
+        ("text", "not WebAssembly"),
+        ("useless", "step"),
+        ("old-version", "tidegate:gateway"),
+        ("missing", "No such file"),
+    ] {
+        let output = author.plugin(&["check", &format!("{name}.wasm")]);
+        let told = json_of(&output);
+        let error = told["error"].as_str().unwrap_or_default();
+        assert!(!output.status.success() && told["ok"] == false, "{name}");
+        assert!(
+            error.contains(cause) && error.contains(name),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_case_that_fails_shows_what_was_expected_and_what_came() {
+    let author = Author::default();
+    author.done(&[
+        "new",
+        "--lang",
+        "rust",
+        "--step",
+        "request-transform",
+        "capitals",
+    ]);
+    author.edit("capitals/cases/first.toml", "> HELLO", "> hello");
+    let output = author.plugin_with_cache(&["test", "capitals"]);
+    assert!(!output.status.success());
+    let told = json_of(&output);
+    assert_eq!((&told["passed"], &told["failed"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        told["cases"][0]["differences"],
+        json!([{ "pointer": "/edits/0/set-body", "expected": "> hello", "actual": "> HELLO" }])
+    );
+    author.edit(
+        "capitals/src/lib.rs",
+        "to_ascii_uppercase",
+        "to_ascii_uppercas",
+    );
+    let output = author.plugin(&["build", "capitals"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("src/lib.rs"),
+        "{said}"
+    );
+}
+
+#[test]
+fn new_refuses_what_cannot_be_a_plugin() {
+    let author = Author::default();
+    fs::create_dir(author.path("there")).unwrap();
+    for (arguments, cause) in [
+        (
+            ["--lang", "c", "--step", "authorizer", "there"],
+            "is there already",
+        ),
+        (
+            ["--lang", "c", "--step", "authorizer", "Guard"],
+            "cannot be a plugin's name",
+        ),
+        (
+            ["--lang", "c", "--step", "authoriser", "guard"],
+            "no step \"authoriser\"",
+        ),
+        (
+            ["--lang", "c", "--step", "log-sink", "guard"],
+            "no template for log-sink in c",
+        ),
+        (
+            ["--lang", "cobol", "--step", "authorizer", "guard"],
+            "cobol",
+        ),
+    ] {
+        let output = author.plugin(&[&["new"], &arguments[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(cause), "{said}");
+        assert!(!author.path("guard").exists());
+    }
+}
+
+/// Follows the README, writes the other templates, and puts the first two into running nodes.
+async fn goes_round(language: &str, templates: &[(&str, &str)]) {
+    let author = Author::default();
+    for (step, name) in templates {
+        // TypeScript has its page with JavaScript.
+        let readme = root().join("sdk").join(language).join("README.md");
+        match *step == "authorizer" && readme.exists() {
+            true => author.follow(&readme),
+            false => writes(&author, language, step, name),
+        }
+        is_what_it_should_be(&author, step, name);
+    }
+    authorizes(&author, language).await;
+    transforms(&author, language).await;
+}
+
+/// The function's template passes its own cases, and answers a route of a node.
+async fn answers(language: &str) {
+    let author = Author::default();
+    author.done(&["new", "--lang", language, "--step", "function", "greeter"]);
+    let told = json_of(&author.plugin_with_cache(&["test", "greeter"]));
+    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
+    assert_eq!(figures, (Some(3), Some(0)), "{language}: {told:#}");
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /greet", Operation::function("greeter")))
+        .function("greeter", &author.component("greeter"), "")
+        .start()
+        .await;
+    for _ in 0..2 {
+        let reply = node.get("/test/greet?name=Ann").await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.text().as_str()),
+            (200, "Hello, Ann!\n"),
+            "{language}"
+        );
+    }
+}
+
+/// A template passes its own cases.
+fn writes(author: &Author, language: &str, step: &str, name: &str) {
+    author.done(&["new", "--lang", language, "--step", step, name]);
+    let told = json_of(&author.plugin_with_cache(&["test", name]));
+    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
+    assert_eq!(figures, (Some(4), Some(0)), "{language} {step}: {told:#}");
+}
+
+/// A node could load it, and it asks for what it needs.
+fn is_what_it_should_be(author: &Author, step: &str, name: &str) {
+    let component = author.component(name);
+    let told = json_of(&author.plugin_with_cache(&["check", component.to_str().unwrap()]));
+    let component = &told["component"];
+    assert_eq!(told["ok"], true, "{told:#}");
+    assert_eq!(component["contract"], "tidegate:gateway@0.1.0");
+    assert_eq!(component["steps"], json!([step]));
+    let grants = match step {
+        "authorizer" => json!(["crypto"]),
+        _ => json!([]),
+    };
+    assert_eq!(component["grants"], grants, "{told:#}");
+    assert_eq!(component["configuration_schema"]["type"], "object");
+}
+
+/// What a command told, or why it told nothing.
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The authorizer, swapped into a node whose route a harmless plugin guards.
+async fn authorizes(author: &Author, language: &str) {
+    let binding = json!({
+        "step": "authorizer",
+        "plugin": "guard",
+        "configuration": { "digest": DIGEST },
+        "grants": { "crypto": true },
+    });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("guard", &fixture("allow"))
+        .start()
+        .await;
+    node.get("/test/a").await.assert_status(200);
+    swap(author, &node, "guard").await;
+    until("the new version serves", async || {
+        (node.get("/test/a").await.status == 401).then_some(())
+    })
+    .await;
+    for (token, status) in [("let-me-in", 200), ("open sesame", 403)] {
+        for _ in 0..3 {
+            let request = node.build("GET", "/test/a").header("x-token", token);
+            let reply = node.ask(request).await;
+            assert_eq!(reply.status, status, "{language}: {token}");
+        }
+    }
+}
+
+/// The request transformation, swapped into a node whose bodies went through unchanged before.
+async fn transforms(author: &Author, language: &str) {
+    let origin = TestOrigin::echo().await;
+    let binding = json!({
+        "step": "request-transform",
+        "plugin": "capitals",
+        "configuration": { "prefix": "# " },
+    });
+    let operation = Operation::proxy("http://origin/").binding(binding);
+    let node = TestNode::with("")
+        .api(&Api::new().route("POST /a", operation))
+        .plugin("capitals", &fixture("upper-body"))
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    swap(author, &node, "capitals").await;
+    until("the new version serves", async || {
+        let reply = node.post("/test/a", "hello").await;
+        (reply.json()["body"] == "# HELLO").then_some(())
+    })
+    .await;
+    for body in ["", "a longer one"] {
+        let expected = match body {
+            "" => String::new(),
+            body => format!("# {}", body.to_uppercase()),
+        };
+        let reply = node.post("/test/a", body).await;
+        assert_eq!(reply.json()["body"], expected, "{language}");
+    }
+}
+
+/// The plugin on the node has the name that the author gave it.
+async fn swap(author: &Author, node: &TestNode, plugin: &str) {
+    let output = Command::new(binary())
+        .args(["plugin", "swap", plugin])
+        .arg(author.component(plugin))
+        .args(["--admin", &node.admin_address().to_string()])
+        .output()
+        .await
+        .expect("the command starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+}
+
+/// The steps that every language has a template for, and what their plugins are called here.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("authorizer", "guard"),
+    ("request-transform", "capitals"),
+    ("response-transform", "lifetime"),
+];
+
+/// Of "let-me-in".
+const DIGEST: &str = "a3ee786b5707c27d42570785081ec17f5c7db9262a01366af362a1aa61a420b9";
