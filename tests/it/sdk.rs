@@ -21,6 +21,11 @@ async fn c_plugins_go_from_an_empty_folder_into_a_running_node() {
 }
 
 #[tokio::test]
+async fn cpp_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("cpp", TEMPLATES).await;
+}
+
+#[tokio::test]
 async fn rust_functions_answer_on_a_running_node() {
     answers("rust").await;
 }
@@ -28,6 +33,11 @@ async fn rust_functions_answer_on_a_running_node() {
 #[tokio::test]
 async fn c_functions_answer_on_a_running_node() {
     answers("c").await;
+}
+
+#[tokio::test]
+async fn cpp_functions_answer_on_a_running_node() {
+    answers("cpp").await;
 }
 
 #[test]

@@ -371,12 +371,18 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 3] = [
+static GUESTS: [Guest; 4] = [
     Guest {
         name: "C",
         tests: &["guests::c_", "sdk::c_", "crashes::c_"],
         get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32",
         there: c_is_there,
+    },
+    Guest {
+        name: "C++",
+        tests: &["sdk::cpp_"],
+        get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32",
+        there: || c_is_there() && Path::new("/usr/include/wasm32-wasi/c++").is_dir(),
     },
     Guest {
         name: "JavaScript",
