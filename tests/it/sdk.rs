@@ -26,6 +26,11 @@ async fn cpp_plugins_go_from_an_empty_folder_into_a_running_node() {
 }
 
 #[tokio::test]
+async fn zig_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("zig", TEMPLATES).await;
+}
+
+#[tokio::test]
 async fn rust_functions_answer_on_a_running_node() {
     answers("rust").await;
 }
@@ -38,6 +43,11 @@ async fn c_functions_answer_on_a_running_node() {
 #[tokio::test]
 async fn cpp_functions_answer_on_a_running_node() {
     answers("cpp").await;
+}
+
+#[test]
+fn zig_in_the_page_for_any_other_language_makes_a_plugin() {
+    Author::default().follow(&root().join("sdk/README.md"));
 }
 
 #[test]

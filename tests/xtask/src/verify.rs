@@ -371,7 +371,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 4] = [
+static GUESTS: [Guest; 5] = [
     Guest {
         name: "C",
         tests: &["guests::c_", "sdk::c_", "crashes::c_"],
@@ -383,6 +383,12 @@ static GUESTS: [Guest; 4] = [
         tests: &["sdk::cpp_"],
         get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32",
         there: || c_is_there() && Path::new("/usr/include/wasm32-wasi/c++").is_dir(),
+    },
+    Guest {
+        name: "Zig",
+        tests: &["sdk::zig_"],
+        get: "pip install ziglang==0.17.1, or Zig 0.17 from https://ziglang.org/download",
+        there: || find("zig").is_some() || find("python-zig").is_some(),
     },
     Guest {
         name: "JavaScript",
