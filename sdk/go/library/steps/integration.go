@@ -1,0 +1,32 @@
+// Package export_tidegate_gateway_integration is what the generated exports call.
+package export_tidegate_gateway_integration
+
+import (
+	"tidegate"
+	host "tidegate/bindings/tidegate_gateway_types"
+	"tidegate/edits"
+
+	types "go.bytecodealliance.org/pkg/wit/types"
+)
+
+// Integrate asks the plugin.
+func Integrate([]types.Option[string]) types.Result[host.Plan, string] {
+	plugin, is := tidegate.Current.(tidegate.Integration)
+	if !is {
+		return types.Err[host.Plan, string]("the plugin has no method Integrate() (tidegate.Plan, error)")
+	}
+	plan, err := plugin.Integrate()
+	if err != nil {
+		return types.Err[host.Plan, string](err.Error())
+	}
+	var made host.Plan
+	switch {
+	case plan.Respond != nil:
+		made = host.MakePlanRespond(edits.Response(*plan.Respond))
+	case plan.Invoke != "":
+		made = host.MakePlanInvoke(host.Invocation{Function: plan.Invoke, Edits: edits.Of(plan.Edits)})
+	default:
+		made = host.MakePlanForward(host.Forward{Uri: plan.Forward, Edits: edits.Of(plan.Edits)})
+	}
+	return types.Ok[host.Plan, string](made)
+}

@@ -1,0 +1,25 @@
+// Package export_tidegate_gateway_throttle is what the generated exports call.
+package export_tidegate_gateway_throttle
+
+import (
+	"tidegate"
+	host "tidegate/bindings/tidegate_gateway_throttle"
+
+	types "go.bytecodealliance.org/pkg/wit/types"
+)
+
+// Admit asks the plugin.
+func Admit([]types.Option[string]) types.Result[host.Admission, string] {
+	plugin, is := tidegate.Current.(tidegate.Throttle)
+	if !is {
+		return types.Err[host.Admission, string]("the plugin has no method Admit() (tidegate.Admission, error)")
+	}
+	admission, err := plugin.Admit()
+	if err != nil {
+		return types.Err[host.Admission, string](err.Error())
+	}
+	if admission.RetryMs > 0 {
+		return types.Ok[host.Admission, string](host.MakeAdmissionReject(admission.RetryMs))
+	}
+	return types.Ok[host.Admission, string](host.MakeAdmissionAdmit())
+}

@@ -1,0 +1,31 @@
+// Package export_tidegate_gateway_validator is what the generated exports call.
+package export_tidegate_gateway_validator
+
+import (
+	"tidegate"
+	host "tidegate/bindings/tidegate_gateway_validator"
+
+	types "go.bytecodealliance.org/pkg/wit/types"
+)
+
+// Validate asks the plugin.
+func Validate([]types.Option[string]) types.Result[host.Validity, string] {
+	plugin, is := tidegate.Current.(tidegate.Validator)
+	if !is {
+		return types.Err[host.Validity, string]("the plugin has no method Validate() (tidegate.Validity, error)")
+	}
+	validity, err := plugin.Validate()
+	if err != nil {
+		return types.Err[host.Validity, string](err.Error())
+	}
+	made := host.MakeValidityValid()
+	switch {
+	case validity.InvalidParameters != "":
+		made = host.MakeValidityInvalidParameters(validity.InvalidParameters)
+	case validity.InvalidBody != "":
+		made = host.MakeValidityInvalidBody(validity.InvalidBody)
+	case validity.UnsupportedMediaType:
+		made = host.MakeValidityUnsupportedMediaType()
+	}
+	return types.Ok[host.Validity, string](made)
+}

@@ -1,0 +1,359 @@
+// Package tidegate is what a Tidegate plugin in Go is written with.
+//
+// A plugin is a value with a method for each step that its plugin.toml names: [Authorizer], [Throttle], [Validator],
+// [RequestTransform], [Integration], [ResponseTransform]. [Export] names the function that makes it from a binding's
+// configuration:
+//
+//	func init() { tidegate.Export(configure) }
+//
+// The request in hand is read by the functions of this package, value by value. A component imports only the interfaces
+// whose functions it calls, so a binding needs grants for those only. Units and bounds are documented in the WIT package
+// tidegate:gateway.
+package tidegate
+
+import (
+	"encoding/json"
+	"errors"
+
+	host_crypto "tidegate/bindings/tidegate_gateway_crypto"
+	host_http "tidegate/bindings/tidegate_gateway_http_client"
+	host_log "tidegate/bindings/tidegate_gateway_log"
+	host_metrics "tidegate/bindings/tidegate_gateway_metrics"
+	host_rate "tidegate/bindings/tidegate_gateway_rate_limit"
+	host_request "tidegate/bindings/tidegate_gateway_request"
+	host_request_body "tidegate/bindings/tidegate_gateway_request_body"
+	host_response "tidegate/bindings/tidegate_gateway_response"
+	host_response_body "tidegate/bindings/tidegate_gateway_response_body"
+	host_secrets "tidegate/bindings/tidegate_gateway_secrets"
+	host_cache "tidegate/bindings/tidegate_gateway_shared_cache"
+
+	types "go.bytecodealliance.org/pkg/wit/types"
+)
+
+// Plugin is a configured plugin; which of the step interfaces it has depends on its plugin.toml.
+type Plugin any
+
+// Configuration is a binding's, one JSON document, checked by the host against the plugin's schema.
+type Configuration string
+
+// Into reads the configuration into a struct, as encoding/json does.
+func (configuration Configuration) Into(target any) error {
+	return json.Unmarshal([]byte(configuration), target)
+}
+
+// Export names how a plugin is made, to be called in an init function. Its error refuses the deployment.
+func Export(configure func(Configuration) (Plugin, error)) { exported = configure }
+
+var exported func(Configuration) (Plugin, error)
+
+// Current is the configured plugin, for the generated exports.
+var Current Plugin
+
+// Configure makes Current, for the generated exports.
+func Configure(configuration string) error {
+	if exported == nil {
+		return errors.New("the plugin does not call tidegate.Export in an init function")
+	}
+	plugin, err := exported(Configuration(configuration))
+	Current = plugin
+	return err
+}
+
+// Authorizer decides whether a request may proceed, and who sends it. In all steps, an error means that no decision could
+// be made: the binding's fault policy applies.
+type Authorizer interface{ Authorize() (Verdict, error) }
+
+// Throttle decides whether there is capacity for a request.
+type Throttle interface{ Admit() (Admission, error) }
+
+// Validator decides whether a request is what the API's definition says.
+type Validator interface{ Validate() (Validity, error) }
+
+// RequestTransform changes a request before the integration, or answers it.
+type RequestTransform interface{ TransformRequest() (Outcome, error) }
+
+// Integration decides what answers a request.
+type Integration interface{ Integrate() (Plan, error) }
+
+// ResponseTransform changes a response before it goes to the caller.
+type ResponseTransform interface{ TransformResponse() ([]Edit, error) }
+
+// Verdict is an authorizer's decision: made by Allow, Unauthorized or Forbidden.
+type Verdict struct {
+	Kind    VerdictKind
+	Text    string
+	Context map[string]string
+	// The API key that usage is counted on, of an Allow.
+	UsageIdentifierKey string
+}
+
+// VerdictKind names the outcomes.
+type VerdictKind uint8
+
+// The outcomes.
+const (
+	VerdictAllow VerdictKind = iota
+	VerdictUnauthorized
+	VerdictForbidden
+)
+
+// Allow proceeds, as this principal.
+func Allow(id string) Verdict { return Verdict{Kind: VerdictAllow, Text: id} }
+
+// With adds a value of $context.authorizer.
+func (verdict Verdict) With(key, value string) Verdict {
+	context := map[string]string{key: value}
+	for known, its := range verdict.Context {
+		context[known] = its
+	}
+	verdict.Context = context
+	return verdict
+}
+
+// Unauthorized is 401, with a WWW-Authenticate challenge unless it is empty.
+func Unauthorized(challenge string) Verdict {
+	return Verdict{Kind: VerdictUnauthorized, Text: challenge}
+}
+
+// Forbidden is 403; the reason is for the log.
+func Forbidden(reason string) Verdict { return Verdict{Kind: VerdictForbidden, Text: reason} }
+
+// Admission is a throttle's decision: zero admits, otherwise the milliseconds until a retry can succeed.
+type Admission struct{ RetryMs uint32 }
+
+// Validity is a validator's decision: its zero value is valid.
+type Validity struct {
+	InvalidParameters, InvalidBody string
+	UnsupportedMediaType           bool
+}
+
+// Outcome is a request transform's decision: an answer where there is one, or changes.
+type Outcome struct {
+	Edits   []Edit
+	Respond *Response
+}
+
+// Plan is what answers a request: exactly one of these.
+type Plan struct {
+	Respond *Response
+	// The name of a function of the node.
+	Invoke string
+	// An absolute URI; its authority is an upstream of the node or a granted host.
+	Forward string
+	// Changes to the request, with Invoke and Forward.
+	Edits []Edit
+}
+
+// Field is a name and its value.
+type Field struct{ Name, Value string }
+
+// Response is a whole one.
+type Response struct {
+	Status  uint16
+	Headers []Field
+	Body    []byte
+}
+
+// Edit is a change to a message. They are applied in their order.
+type Edit struct {
+	Kind  EditKind
+	Name  string
+	Value string
+	Body  []byte
+	Code  uint16
+}
+
+// EditKind names the changes.
+type EditKind uint8
+
+// The changes.
+const (
+	EditSetHeader EditKind = iota
+	EditAppendHeader
+	EditRemoveHeader
+	EditRenameHeader
+	EditSetQueryParameter
+	EditRemoveQueryParameter
+	EditRenameQueryParameter
+	EditSetPath
+	EditSetStatus
+	EditSetBody
+)
+
+// SetHeader sets a header field to one value, whatever it held.
+func SetHeader(name, value string) Edit { return Edit{Kind: EditSetHeader, Name: name, Value: value} }
+
+// AppendHeader adds a field line and leaves those of the same name.
+func AppendHeader(name, value string) Edit {
+	return Edit{Kind: EditAppendHeader, Name: name, Value: value}
+}
+
+// RemoveHeader removes all field lines of the name.
+func RemoveHeader(name string) Edit { return Edit{Kind: EditRemoveHeader, Name: name} }
+
+// RenameHeader gives all field lines of the first name the second name.
+func RenameHeader(from, to string) Edit { return Edit{Kind: EditRenameHeader, Name: from, Value: to} }
+
+// SetQueryParameter sets a query parameter; both are given decoded. Only for requests.
+func SetQueryParameter(name, value string) Edit {
+	return Edit{Kind: EditSetQueryParameter, Name: name, Value: value}
+}
+
+// RemoveQueryParameter removes all values of a query parameter. Only for requests.
+func RemoveQueryParameter(name string) Edit { return Edit{Kind: EditRemoveQueryParameter, Name: name} }
+
+// RenameQueryParameter gives a query parameter another name. Only for requests.
+func RenameQueryParameter(from, to string) Edit {
+	return Edit{Kind: EditRenameQueryParameter, Name: from, Value: to}
+}
+
+// SetPath replaces the path; percent-encoded. Only for requests.
+func SetPath(path string) Edit { return Edit{Kind: EditSetPath, Value: path} }
+
+// SetStatus sets the status code. Only for responses.
+func SetStatus(code uint16) Edit { return Edit{Kind: EditSetStatus, Code: code} }
+
+// SetBody replaces the body.
+func SetBody(body []byte) Edit { return Edit{Kind: EditSetBody, Body: body} }
+
+// Method is the request's.
+func Method() string { return host_request.Method() }
+
+// Path is the request's below the stage, percent-encoded, without the query.
+func Path() string { return host_request.Path() }
+
+// QueryString is the query without its `?`.
+func QueryString() (string, bool) { return found(host_request.QueryString()) }
+
+// Header is a header field of the request.
+func Header(name string) (string, bool) { return found(host_request.Header(name)) }
+
+// Headers are all field lines of the request, names in lower case.
+func Headers() []Field { return fields(host_request.Headers()) }
+
+// QueryParameter is the last value of a query parameter, decoded.
+func QueryParameter(name string) (string, bool) { return found(host_request.QueryParameter(name)) }
+
+// QueryParameters are all of them, decoded.
+func QueryParameters() []Field { return fields(host_request.QueryParameters()) }
+
+// PathParameter is a path parameter by its name in the route's pattern, decoded.
+func PathParameter(name string) (string, bool) { return found(host_request.PathParameter(name)) }
+
+// StageVariable is a variable of the stage.
+func StageVariable(name string) (string, bool) { return found(host_request.StageVariable(name)) }
+
+// Context is a variable of $context, without the prefix: "requestId".
+func Context(name string) (string, bool) { return found(host_request.Context(name)) }
+
+// RequestBody is the request's content. A component that calls it makes the host collect the body first.
+func RequestBody() []byte { return host_request_body.Read() }
+
+// ResponseStatus is the response's status code, in a response transform.
+func ResponseStatus() uint16 { return host_response.Status() }
+
+// ResponseHeader is a header field of the response.
+func ResponseHeader(name string) (string, bool) { return found(host_response.Header(name)) }
+
+// ResponseHeaders are all field lines of the response.
+func ResponseHeaders() []Field { return fields(host_response.Headers()) }
+
+// ResponseBody is the response's content. A component that calls it makes the host collect the body first.
+func ResponseBody() []byte { return host_response_body.Read() }
+
+// Digest is SHA-256. Grant: crypto.
+func Digest(data []byte) []byte { return host_crypto.Digest(host_crypto.DigestAlgorithmSha256, data) }
+
+// Hmac is HMAC with SHA-256. Grant: crypto.
+func Hmac(key, data []byte) []byte {
+	return host_crypto.Hmac(host_crypto.DigestAlgorithmSha256, key, data)
+}
+
+// EqualSecret compares in a time that depends on the lengths only. Grant: crypto.
+func EqualSecret(a, b string) bool { return host_crypto.Equal([]byte(a), []byte(b)) }
+
+// CacheGet is an entry of the binding's shared cache. Grant: shared-cache.
+func CacheGet(key string) ([]byte, bool) {
+	value := host_cache.Get(key)
+	if value.IsNone() {
+		return nil, false
+	}
+	return value.Some(), true
+}
+
+// CacheSet keeps an entry for at most so many milliseconds. Grant: shared-cache.
+func CacheSet(key string, value []byte, ttlMs uint32) { host_cache.Set(key, value, ttlMs) }
+
+// CacheDelete forgets an entry. Grant: shared-cache.
+func CacheDelete(key string) { host_cache.Delete(key) }
+
+// TakeToken takes a token from a bucket, or says how many milliseconds until there is one. Grant: rate-limit.
+func TakeToken(bucket string, rate float64, burst uint32) (admitted bool, retryMs uint32) {
+	taken := host_rate.Take(bucket, rate, burst)
+	if taken.Tag() == host_rate.TakenAdmitted {
+		return true, 0
+	}
+	return false, taken.Rejected()
+}
+
+// Secret is a secret by its name. Grant: secrets.
+func Secret(name string) (string, bool) { return found(host_secrets.Get(name)) }
+
+// Count adds to a counter of the plugin's own. Grant: metrics.
+func Count(event string, amount uint32) { host_metrics.Count(event, amount) }
+
+// Send sends a request and waits for the whole response. Grant: http-client.
+func Send(method, uri string, headers []Field, body []byte, timeoutMs uint32) (Response, error) {
+	request := host_http.OutgoingRequest{Method: method, Uri: uri, Headers: Tuples(headers), Body: body, TimeoutMs: timeoutMs}
+	answer := host_http.Send(request)
+	if answer.IsErr() {
+		return Response{}, httpErrors[answer.Err().Tag()]
+	}
+	response := answer.Ok()
+	return Response{Status: response.Status, Headers: fields(response.Headers), Body: response.Body}, nil
+}
+
+var httpErrors = []error{
+	errors.New("the host is not granted"),
+	errors.New("the name could not be resolved"),
+	errors.New("no connection"),
+	errors.New("no answer in time"),
+	errors.New("the response is over 1 MiB"),
+	errors.New("the peer broke the protocol"),
+}
+
+// LogInfo writes a line to the node's log; the others likewise.
+func LogInfo(message string) { host_log.Write(host_log.LevelInfo, message) }
+
+// LogWarn writes a warning.
+func LogWarn(message string) { host_log.Write(host_log.LevelWarn, message) }
+
+// LogError writes an error.
+func LogError(message string) { host_log.Write(host_log.LevelError, message) }
+
+// LogDebug writes what only the author wants to see.
+func LogDebug(message string) { host_log.Write(host_log.LevelDebug, message) }
+
+// Tuples is what the bindings call fields.
+func Tuples(fields []Field) []types.Tuple2[string, string] {
+	tuples := make([]types.Tuple2[string, string], len(fields))
+	for i, field := range fields {
+		tuples[i] = types.Tuple2[string, string]{F0: field.Name, F1: field.Value}
+	}
+	return tuples
+}
+
+func fields(tuples []types.Tuple2[string, string]) []Field {
+	fields := make([]Field, len(tuples))
+	for i, tuple := range tuples {
+		fields[i] = Field{tuple.F0, tuple.F1}
+	}
+	return fields
+}
+
+func found(value types.Option[string]) (string, bool) {
+	if value.IsNone() {
+		return "", false
+	}
+	return value.Some(), true
+}
