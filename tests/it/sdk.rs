@@ -36,6 +36,16 @@ async fn go_plugins_go_from_an_empty_folder_into_a_running_node() {
 }
 
 #[tokio::test]
+async fn javascript_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("javascript", TEMPLATES).await;
+}
+
+#[tokio::test]
+async fn typescript_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("typescript", &TEMPLATES[..2]).await;
+}
+
+#[tokio::test]
 async fn rust_functions_answer_on_a_running_node() {
     answers("rust").await;
 }

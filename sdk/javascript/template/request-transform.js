@@ -1,0 +1,12 @@
+// Gives the body in capital letters, after a prefix.
+
+import { definePlugin, setBody, setHeader, text } from "tidegate";
+import { read } from "tidegate/request-body";
+
+export default definePlugin({
+  transformRequest({ configuration: { prefix = "> " } }) {
+    const body = text(read());
+    if (body === "") return [];
+    return [setBody(prefix + body.toUpperCase()), setHeader("x-changed", "yes")];
+  },
+});
