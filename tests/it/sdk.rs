@@ -45,6 +45,12 @@ async fn typescript_plugins_go_from_an_empty_folder_into_a_running_node() {
     goes_round("typescript", &TEMPLATES[..2]).await;
 }
 
+/// An interpreter of 18 MiB takes half a minute for each: two show all that is the language's own.
+#[tokio::test]
+async fn python_plugins_go_from_an_empty_folder_into_a_running_node() {
+    goes_round("python", &TEMPLATES[..2]).await;
+}
+
 #[tokio::test]
 async fn rust_functions_answer_on_a_running_node() {
     answers("rust").await;
@@ -63,6 +69,11 @@ async fn cpp_functions_answer_on_a_running_node() {
 #[tokio::test]
 async fn go_functions_answer_on_a_running_node() {
     answers("go").await;
+}
+
+#[tokio::test]
+async fn python_functions_answer_on_a_running_node() {
+    answers("python").await;
 }
 
 #[test]

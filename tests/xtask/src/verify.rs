@@ -371,7 +371,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 6] = [
+static GUESTS: [Guest; 7] = [
     Guest {
         name: "C",
         tests: &["guests::c_", "sdk::c_", "crashes::c_"],
@@ -411,6 +411,12 @@ static GUESTS: [Guest; 6] = [
         tests: &["cache_suite::"],
         get: "Node.js with npm, for the public suite of HTTP caches",
         there: || find("npm").is_some(),
+    },
+    Guest {
+        name: "Python",
+        tests: &["sdk::python_"],
+        get: "pip install componentize-py==0.25.1",
+        there: || find("componentize-py").is_some(),
     },
 ];
 

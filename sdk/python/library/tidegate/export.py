@@ -1,0 +1,195 @@
+"""Between the author's module and the generated bindings: what the component's entry module is made of."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from componentize_py_types import Err
+from wit_world.imports import types as wit
+
+import tidegate
+from tidegate import log
+
+_plugin: Any = None
+_names: list[str] = []
+
+
+def plugin(module: ModuleType) -> type:
+    """The class of the interface ``plugin``."""
+    from wit_world.exports.plugin import Setup, Standing
+
+    class Plugin:
+        def configure(self, configuration: str) -> Setup:
+            global _plugin, _names
+            try:
+                _plugin = module.configure(json.loads(configuration))
+                reads: Mapping[str, str] = _plugin.reads() if hasattr(_plugin, "reads") else {}
+                _names = list(reads)
+                return Setup([_reading(text) for text in reads.values()], Standing(None, None, None))
+            except Exception as error:
+                raise Err(_told(error)) from None
+
+    return Plugin
+
+
+def authorizer() -> type:
+    from wit_world.exports import authorizer as its
+
+    def decide(verdict: tidegate.Verdict) -> Any:
+        match verdict:
+            case tidegate.Allow(id, context, key):
+                return its.Verdict_Allow(its.Principal(id, list(context.items()), key))
+            case tidegate.Unauthorized(challenge):
+                return its.Verdict_Unauthorized(challenge)
+            case tidegate.Forbidden(reason):
+                return its.Verdict_Forbidden(reason)
+        raise _no_answer("authorize", verdict)
+
+    return _step("authorize", decide)
+
+
+def throttle() -> type:
+    from wit_world.exports import throttle as its
+
+    def decide(admission: tidegate.Admission) -> Any:
+        match admission:
+            case tidegate.Admit():
+                return its.Admission_Admit()
+            case tidegate.Reject(retry_ms):
+                return its.Admission_Reject(retry_ms)
+        raise _no_answer("admit", admission)
+
+    return _step("admit", decide)
+
+
+def validator() -> type:
+    from wit_world.exports import validator as its
+
+    def decide(validity: tidegate.Validity) -> Any:
+        match validity:
+            case tidegate.Valid():
+                return its.Validity_Valid()
+            case tidegate.InvalidParameters(message):
+                return its.Validity_InvalidParameters(message)
+            case tidegate.InvalidBody(message):
+                return its.Validity_InvalidBody(message)
+            case tidegate.UnsupportedMediaType():
+                return its.Validity_UnsupportedMediaType()
+        raise _no_answer("validate", validity)
+
+    return _step("validate", decide)
+
+
+def request_transform() -> type:
+    from wit_world.exports import request_transform as its
+
+    def decide(outcome: Sequence[tidegate.Edit] | tidegate.Response) -> Any:
+        if isinstance(outcome, tidegate.Response):
+            return its.Outcome_Respond(_response(outcome))
+        return its.Outcome_Edits(_edits(outcome))
+
+    return _step("transform_request", decide)
+
+
+def integration() -> type:
+    def decide(plan: tidegate.Plan) -> Any:
+        match plan:
+            case tidegate.Response():
+                return wit.Plan_Respond(_response(plan))
+            case tidegate.Forward(uri, method, edits, timeout_ms):
+                return wit.Plan_Forward(wit.Forward(uri, method, _edits(edits), timeout_ms))
+            case tidegate.Invoke(function, edits, timeout_ms):
+                return wit.Plan_Invoke(wit.Invocation(function, _edits(edits), timeout_ms))
+        raise _no_answer("integrate", plan)
+
+    return _step("integrate", decide)
+
+
+def response_transform() -> type:
+    return _step("transform_response", _edits)
+
+
+def log_sink() -> type:
+    class LogSink:
+        def write(self, records: list[list[str | None]]) -> None:
+            try:
+                _plugin.write([dict(zip(_names, record)) for record in records])
+            except Exception as error:
+                raise Err(_told(error)) from None
+
+    return LogSink
+
+
+def _step(name: str, decide: Callable[[Any], Any]) -> type:
+    """A class whose one method asks the plugin's method of that name."""
+
+    def method(self: object, given: list[str | None]) -> Any:
+        try:
+            return decide(getattr(_plugin, name)(tidegate.Request(dict(zip(_names, given)))))
+        except Exception as error:
+            log.error("".join(traceback.format_exception(error)))
+            raise Err(_told(error)) from None
+
+    return type(name, (), {name: method})
+
+
+def _edits(edits: Sequence[tidegate.Edit]) -> list[Any]:
+    return [_edit(edit) for edit in edits]
+
+
+def _edit(edit: tidegate.Edit) -> Any:
+    match edit:
+        case tidegate.SetHeader(name, value):
+            return wit.Edit_SetHeader((name, value))
+        case tidegate.AppendHeader(name, value):
+            return wit.Edit_AppendHeader((name, value))
+        case tidegate.RemoveHeader(name):
+            return wit.Edit_RemoveHeader(name)
+        case tidegate.RenameHeader(name, to):
+            return wit.Edit_RenameHeader((name, to))
+        case tidegate.SetQueryParameter(name, value):
+            return wit.Edit_SetQueryParameter((name, value))
+        case tidegate.RemoveQueryParameter(name):
+            return wit.Edit_RemoveQueryParameter(name)
+        case tidegate.RenameQueryParameter(name, to):
+            return wit.Edit_RenameQueryParameter((name, to))
+        case tidegate.SetPath(path):
+            return wit.Edit_SetPath(path)
+        case tidegate.SetStatus(status):
+            return wit.Edit_SetStatus(status)
+        case tidegate.SetBody(body):
+            return wit.Edit_SetBody(body)
+    raise TypeError(f"{edit!r} is no edit")
+
+
+def _response(response: tidegate.Response) -> Any:
+    return wit.Response(response.status, list(response.headers), response.body)
+
+
+def _reading(text: str) -> Any:
+    kind, _, name = text.partition(":")
+    plain = {"method": wit.Reading_Method, "path": wit.Reading_Path, "query-string": wit.Reading_QueryString}
+    named = {
+        "header": wit.Reading_Header,
+        "query-parameter": wit.Reading_QueryParameter,
+        "path-parameter": wit.Reading_PathParameter,
+        "stage-variable": wit.Reading_StageVariable,
+        "context": wit.Reading_Context,
+    }
+    if kind in plain and not name:
+        return plain[kind]()
+    if kind in named and name:
+        return named[kind](name)
+    raise ValueError(f"{text!r} is no reading; one is 'header:x-name'")
+
+
+def _no_answer(name: str, answer: object) -> TypeError:
+    return TypeError(f"{name} answered {answer!r}")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
