@@ -201,7 +201,7 @@ pub enum FaultPolicy {
     /// The request is refused in the step's name: 500 with the response type `AUTHORIZER_FAILURE` for an authorizer,
     /// `DEFAULT_5XX` for the other steps, which have none of their own (API Gateway: "Gateway response types").
     Deny,
-    /// The step counts as passed.
+    /// The step counts as passed. Not for an integration; a log sink's records are lost, as with `fail`.
     Bypass,
     /// The request fails whatever the step was for: 500 with the response type `DEFAULT_5XX`; a log sink's records are
     /// lost.

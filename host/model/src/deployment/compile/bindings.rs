@@ -84,6 +84,12 @@ impl<'n> Bindings<'n> {
             let hint = did_you_mean(secret, self.node.secrets.keys().map(String::as_str));
             problems.add_with_hint(&spec.place, format!("{at}: no secret \"{secret}\""), hint);
         }
+        if spec.step == Step::Integration && spec.fault_policy == Some(FaultPolicy::Bypass) {
+            problems.add(
+                &spec.place,
+                format!("{at}: `fault-policy: bypass` at an integration: nothing else would answer the request"),
+            );
+        }
         let name = match scope.route {
             Some(route) => format!(
                 "{} {route}: {} {}",

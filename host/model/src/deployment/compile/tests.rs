@@ -367,6 +367,11 @@ fn what_cannot_be_served_is_refused_by_name() {
             "a log sink takes all records of a stage: bind it at the root",
         ),
         (
+            "x-tidegate-bindings: [{step: integration, plugin: mock, fault-policy: bypass}]"
+                .to_owned(),
+            "`fault-policy: bypass` at an integration: nothing else would answer the request",
+        ),
+        (
             format!(
                 "x-tidegate-bindings: [{{step: authorizer, plugin: my-auth, grants: {{secrets: [t]}}}}]\n{}",
                 integration("type: mock")
