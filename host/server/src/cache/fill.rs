@@ -43,15 +43,18 @@ impl Fill {
                 Body::Full(content)
             }
             source => {
+                // What an origin announces is its word only: never more room than may be kept.
                 let expected = source.size_hint().exact().unwrap_or(0);
-                let mut kept = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-                kept.extend_from_slice(&self.begun);
-                let filling = Filling {
+                let expected = expected.min(self.cache.body_bytes_max);
+                let mut filling = Filling {
                     ahead: Some(self.begun.clone()).filter(|begun| !begun.is_empty()),
                     source,
-                    kept,
-                    fill: Some(self),
+                    kept: Vec::with_capacity(usize::try_from(expected).unwrap_or(0)),
+                    fill: None,
                 };
+                let begun = self.begun.clone();
+                filling.fill = Some(self);
+                filling.keep(&begun);
                 Body::Boxed(UnsyncBoxBody::new(filling))
             }
         }
@@ -164,7 +167,7 @@ impl http_body::Body for Filling {
         let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len() as u64);
         let source = self.source.size_hint();
         match source.exact() {
-            Some(exact) => SizeHint::with_exact(exact + ahead),
+            Some(exact) => SizeHint::with_exact(exact.saturating_add(ahead)),
             None => source,
         }
     }
@@ -257,6 +260,56 @@ mod tests {
                 assert_eq!(seen, expected);
             }
             assert_eq!(follower.landed().await, landed, "{parts:?}");
+            let kept = cache.store.get(b"k");
+            let kept = kept.as_ref().and_then(|entry| entry.responses.first());
+            assert_eq!(kept.map(|kept| &kept.body[..]), stored.map(str::as_bytes));
+        }
+    }
+
+    /// Says that it is as long as a length can be, and has two bytes.
+    struct Boaster(Option<&'static str>);
+
+    impl http_body::Body for Boaster {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            let data = self.0.take().map(Bytes::from);
+            Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(u64::MAX)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_makes_no_room_and_what_was_begun_counts() {
+        let cases = [
+            ("", Some("ab")),
+            ("cdefgh", Some("cdefghab")),
+            ("cdefghi", None),
+        ];
+        for (begun, stored) in cases {
+            let cache = cache();
+            let mut fill = fill(&cache, None);
+            fill.begun = Bytes::from(begun);
+            let mut body = fill.of(Body::Boxed(UnsyncBoxBody::new(Boaster(Some("ab")))));
+            assert_eq!(body.size_hint().exact(), Some(u64::MAX));
+            let mut seen = Vec::new();
+            while let Some(frame) =
+                std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+            {
+                seen.extend_from_slice(&frame.unwrap().into_data().unwrap());
+            }
+            assert_eq!(
+                seen,
+                format!("{begun}ab").as_bytes(),
+                "the viewer gets all of it"
+            );
             let kept = cache.store.get(b"k");
             let kept = kept.as_ref().and_then(|entry| entry.responses.first());
             assert_eq!(kept.map(|kept| &kept.body[..]), stored.map(str::as_bytes));

@@ -19,7 +19,7 @@ use tidegate_model::cache::key;
 use tidegate_model::cache::vary;
 
 use super::purge::Purge;
-use super::stored::{Shapes, Stored};
+use super::stored::{SelectedBy, Shapes, Stored};
 
 /// The memory tier.
 pub struct Store {
@@ -117,6 +117,7 @@ impl Store {
         if stored.weight() > bytes_max {
             return false;
         }
+        let (asked_at, selected_by) = (stored.asked.at, stored.selected_by.clone());
         self.change(key, |entry| {
             let mut responses = vec![stored];
             let new = &responses[0];
@@ -136,7 +137,12 @@ impl Store {
                 apart_until: 0,
             })
         });
-        true
+        // A purge that began since we looked may have passed by this key before it was there.
+        let kept = asked_at >= self.purged.load(Ordering::Acquire);
+        if !kept {
+            self.forget_selected(key, &selected_by);
+        }
+        kept
     }
 
     /// Notes that requests for a key shall not wait for each other until then.
@@ -152,6 +158,10 @@ impl Store {
 
     /// Forgets the response that requests like these select.
     pub fn forget(&self, key: &[u8], stored: &Stored) {
+        self.forget_selected(key, &stored.selected_by);
+    }
+
+    fn forget_selected(&self, key: &[u8], selected_by: &Option<Box<SelectedBy>>) {
         self.change(key, |entry| {
             let mut entry = Entry {
                 responses: entry?.responses.clone(),
@@ -159,7 +169,7 @@ impl Store {
             };
             entry
                 .responses
-                .retain(|other| other.selected_by != stored.selected_by);
+                .retain(|other| other.selected_by != *selected_by);
             (!entry.responses.is_empty()).then_some(entry)
         });
     }
@@ -289,7 +299,7 @@ mod tests {
     use tidegate_model::cache::key::{Asker, Target};
     use tidegate_model::cache::reuse::Span;
 
-    use super::super::stored::{Fields, SelectedBy};
+    use super::super::stored::Fields;
 
     fn url(path: &str) -> Url<'_> {
         Url {
