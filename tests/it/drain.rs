@@ -1,7 +1,8 @@
 //! The node's end: told by SIGTERM, it finishes what it began.
 
 use bytes::Bytes;
-use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture, until};
+use tidegate_tests::{Api, Load, Operation, Reply, TestNode, TestOrigin, fixture, until};
+use tokio::task::JoinHandle;
 
 async fn node(origin: &TestOrigin, toml: &str) -> TestNode {
     let api = Api::new()
@@ -12,6 +13,22 @@ async fn node(origin: &TestOrigin, toml: &str) -> TestNode {
         .upstream("origin", origin.address())
         .start()
         .await
+}
+
+/// A request that the origin has and does not answer yet.
+async fn held_request(node: &TestNode, origin: &TestOrigin) -> JoinHandle<hyper::Result<Reply>> {
+    origin.hold();
+    let mut connection = node.connect().await;
+    let request = node
+        .build("GET", "/test/forward")
+        .body(Bytes::new())
+        .unwrap();
+    let waiting = tokio::spawn(async move { connection.ask(request).await });
+    until("the request arrives", async || {
+        (origin.requests() == 1).then_some(())
+    })
+    .await;
+    waiting
 }
 
 #[tokio::test]
@@ -78,17 +95,7 @@ async fn a_request_under_way_is_answered_before_the_node_ends() {
 async fn a_node_that_drains_is_alive_and_not_ready() {
     let origin = TestOrigin::saying("hello").await;
     let mut node = node(&origin, "").await;
-    origin.hold();
-    let mut connection = node.connect().await;
-    let request = node
-        .build("GET", "/test/forward")
-        .body(Bytes::new())
-        .unwrap();
-    let waiting = tokio::spawn(async move { connection.ask(request).await });
-    until("the request arrives", async || {
-        (origin.requests() == 1).then_some(())
-    })
-    .await;
+    let waiting = held_request(&node, &origin).await;
     node.admin("/readyz").await.assert_status(200);
     node.terminate();
     until("it is not ready", async || {
@@ -144,17 +151,7 @@ async fn idle_connections_do_not_hold_the_node_up() {
 async fn a_request_that_never_ends_is_cut_off_at_the_deadline() {
     let origin = TestOrigin::saying("hello").await;
     let mut node = node(&origin, "[timeouts]\ndrain = '500ms'").await;
-    origin.hold();
-    let mut connection = node.connect().await;
-    let request = node
-        .build("GET", "/test/forward")
-        .body(Bytes::new())
-        .unwrap();
-    let waiting = tokio::spawn(async move { connection.ask(request).await });
-    until("the request arrives", async || {
-        (origin.requests() == 1).then_some(())
-    })
-    .await;
+    let waiting = held_request(&node, &origin).await;
     node.terminate();
     node.ended().await;
     assert!(waiting.await.unwrap().is_err());

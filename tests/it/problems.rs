@@ -2,10 +2,9 @@
 //! refused.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tidegate_tests::{Api, Operation, TestNode, fixture, read_until_closed, until};
+use tidegate_tests::{Api, Operation, TestNode, fixture, read_until_closed};
 use tokio::io::AsyncWriteExt;
 
 fn saying(body: &str) -> Api {
@@ -81,41 +80,6 @@ async fn a_payload_limit_is_taken_over_without_a_word() {
     .unwrap();
     node.until_logged(&["reloaded"]).await;
     assert!(!node.log().iter().any(|line| line.contains("restart")));
-}
-
-#[tokio::test]
-async fn a_node_that_is_told_to_end_does_not_wait_for_a_slow_plugin() {
-    let guarded = |plugin: &str| {
-        let binding = json!({ "step": "authorizer", "plugin": plugin });
-        Api::new().route("GET /a", Operation::mock("hello").binding(binding))
-    };
-    let mut node = TestNode::with("")
-        .api(&guarded("good"))
-        .plugin("good", &fixture("allow"))
-        .plugin("slow", &fixture("slow-configure"))
-        .start()
-        .await;
-    // Compiled before, so that only its configuring is waited for.
-    let text = guarded("slow").text();
-    fs::write(node.path("api.openapi.yaml"), &text).unwrap();
-    node.until_logged(&["longer than"]).await;
-
-    fs::write(node.path("api.openapi.yaml"), format!("{text}\n")).unwrap();
-    until("the second reload is under way", async || {
-        let lines = node.log();
-        let begun = lines.iter().filter(|line| line.contains("reloading"));
-        (begun.count() == 2).then_some(())
-    })
-    .await;
-    let told = Instant::now();
-    node.terminate();
-    assert!(node.ended().await.success());
-    // Its configuring takes until its start deadline, 5 s.
-    assert!(
-        told.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        told.elapsed()
-    );
 }
 
 #[tokio::test]

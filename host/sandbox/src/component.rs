@@ -175,6 +175,15 @@ pub enum LoadError {
     Compile(String),
 }
 
+/// The version of `wasi:http` that a function is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handles {
+    /// `incoming-handler`.
+    Http02,
+    /// `handler`.
+    Http03,
+}
+
 /// What a component says of itself: its top-level imports and exports, and the schema of its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
@@ -262,24 +271,19 @@ impl Inspection {
             .contains(&format!("{PACKAGE}/{}@{VERSION}", step.name()))
     }
 
-    /// Whether it exports a `wasi:http` handler.
-    pub fn is_function(&self) -> bool {
-        self.check_function().is_ok()
-    }
-
-    /// Refuses a component that exports no `wasi:http` handler.
+    /// The `wasi:http` that it handles requests of.
     ///
     /// # Errors
     ///
     /// [`LoadError::NoHandler`].
-    pub fn check_function(&self) -> Result<(), LoadError> {
-        let handler = |export: &String| {
-            export.starts_with("wasi:http/incoming-handler@0.2.")
-                || export.starts_with("wasi:http/handler@0.3.")
-        };
-        match self.exports.iter().any(handler) {
-            true => Ok(()),
-            false => Err(LoadError::NoHandler(self.listing())),
+    pub fn handles(&self) -> Result<Handles, LoadError> {
+        let exports = |prefix: &str| self.exports.iter().any(|it| it.starts_with(prefix));
+        if exports("wasi:http/incoming-handler@0.2.") {
+            Ok(Handles::Http02)
+        } else if exports("wasi:http/handler@0.3.") {
+            Ok(Handles::Http03)
+        } else {
+            Err(LoadError::NoHandler(self.listing()))
         }
     }
 

@@ -12,7 +12,7 @@ use crate::artifact::{Artifacts, content_hash};
 use crate::bindings::gateway::tidegate::gateway as imports;
 use crate::bindings::keyvalue::wasi::keyvalue;
 use crate::compilers;
-use crate::component::{Inspection, LoadError, PACKAGE, Plugin};
+use crate::component::{Handles, Inspection, LoadError, PACKAGE, Plugin};
 use crate::engine::{Settings, TickingEngine};
 use crate::function::{Function, FunctionState, Handler};
 use crate::instance::StepState;
@@ -108,29 +108,21 @@ impl Runtime {
     ///
     /// Says by name what is wrong with the component.
     pub fn function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
-        let inspection = Inspection::of(bytes)?;
-        let exports = |prefix: &str| {
-            inspection
-                .exports
-                .iter()
-                .any(|export| export.starts_with(prefix))
+        let (handler, hash) = match Inspection::of(bytes)?.handles()? {
+            Handles::Http02 => {
+                let (component, hash) = self.component(&self.plain.engine, bytes)?;
+                (Handler::incoming(link(&self.functions, &component)?), hash)
+            }
+            Handles::Http03 => {
+                let engine = &self.concurrent()?.engine;
+                let (component, hash) = self.component(engine, bytes)?;
+                let linker = concurrent_linker(engine)
+                    .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+                (Handler::concurrent(link(&linker, &component)?), hash)
+            }
         };
-        if exports("wasi:http/incoming-handler@0.2.") {
-            let (component, hash) = self.component(&self.plain.engine, bytes)?;
-            let handler = Handler::incoming(link(&self.functions, &component)?)
-                .map_err(|error| LoadError::Import(format!("{error:#}")))?;
-            return Ok(Arc::new(Function { handler, hash }));
-        }
-        if exports("wasi:http/handler@0.3.") {
-            let engine = &self.concurrent()?.engine;
-            let (component, hash) = self.component(engine, bytes)?;
-            let linker = concurrent_linker(engine)
-                .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-            let handler = Handler::concurrent(link(&linker, &component)?)
-                .map_err(|error| LoadError::Import(format!("{error:#}")))?;
-            return Ok(Arc::new(Function { handler, hash }));
-        }
-        Err(LoadError::NoHandler(inspection.listing()))
+        let handler = handler.map_err(|error| LoadError::Import(format!("{error:#}")))?;
+        Ok(Arc::new(Function { handler, hash }))
     }
 
     fn concurrent(&self) -> Result<&TickingEngine, LoadError> {

@@ -238,7 +238,7 @@ impl Deployer {
         let bound = snapshot.bindings.iter().zip(&snapshot.places);
         let configuring = bound.filter_map(|(spec, place)| {
             let plugin = plugins.get(&spec.plugin)?; // where there is none, its loading has been reported
-            Some(async move { (spec, place, self.checked(spec, plugin, before).await) })
+            Some(async move { (spec, place, self.binding(spec, plugin, before).await) })
         });
         // Together, so that many slow ones take no longer than one.
         let mut configured = stream::iter(configuring).buffered(CONFIGURING_MAX);
@@ -262,24 +262,12 @@ impl Deployer {
         (bindings, pinned)
     }
 
-    /// The binding, unless its configuration breaks the schema that its plugin carries.
-    async fn checked(
-        &self,
-        spec: &Arc<model::Binding>,
-        plugin: &Arc<Plugin>,
-        before: Option<&Deployed>,
-    ) -> Result<Arc<Binding>, String> {
-        configuration::check(plugin, &spec.configuration)?;
-        let binding = self.binding(spec, plugin, before).await;
-        binding.map_err(|error| error.to_string())
-    }
-
     async fn binding(
         &self,
         spec: &Arc<model::Binding>,
         plugin: &Arc<Plugin>,
         before: Option<&Deployed>,
-    ) -> Result<Arc<Binding>, tidegate_sandbox::BindError> {
+    ) -> Result<Arc<Binding>, String> {
         if let Some(before) = before {
             let known = before.snapshot.bindings.iter().zip(&before.bindings);
             let same = |(other, binding): &(&Arc<model::Binding>, &Arc<Binding>)| {
@@ -289,6 +277,7 @@ impl Deployer {
                 return Ok(binding.clone());
             }
         }
+        configuration::check(plugin, &spec.configuration)?;
         let options = BindingOptions {
             name: spec.name.clone(),
             step: step(spec.step),
@@ -302,7 +291,8 @@ impl Deployer {
             },
             reuse: spec.isolation == Isolation::Reuse,
         };
-        Binding::new(plugin.clone(), options, self.services.clone()).await
+        let binding = Binding::new(plugin.clone(), options, self.services.clone()).await;
+        binding.map_err(|error| error.to_string())
     }
 }
 

@@ -130,17 +130,10 @@ pub const AGE_UNKNOWN: u64 = 2 * SECONDS_MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::map;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const NOW: u64 = 784_111_777;
-
-    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
 
     #[test]
     fn lifetimes_are_explicit_or_guessed_in_that_order() {

@@ -161,14 +161,7 @@ fn is_understood(status: StatusCode) -> bool {
 mod tests {
     use super::*;
     use crate::cache::freshness::lifetime;
-
-    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::headers::map;
 
     fn decide(
         method: &Method,

@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::limits::positive;
+use super::limits::{at_least, positive};
 use super::source::Source;
 use super::units::{ByteSize, DurationText};
 use crate::api::rest::MethodSetting;
@@ -51,16 +51,8 @@ pub(super) struct NodeCacheFile {
 
 impl NodeCacheFile {
     pub(super) fn compile(self, source: &mut Source) -> NodeCache {
-        let memory = match self.memory {
-            None => ByteSize::mib(256),
-            Some(written) => {
-                if written.get_ref().0 < MEMORY_LEAST {
-                    let message = format!("cache: `memory` is below {MEMORY_LEAST} bytes");
-                    source.problem(&written.span(), message);
-                }
-                written.into_inner()
-            }
-        };
+        let memory = at_least("cache", "memory", self.memory, MEMORY_LEAST, source)
+            .unwrap_or(ByteSize::mib(256));
         let body = match self.body {
             None => ByteSize(ByteSize::mib(8).0.min(memory.0 / 4)),
             Some(written) => {

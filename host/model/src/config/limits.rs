@@ -80,24 +80,13 @@ pub(super) struct LimitsFile {
 
 impl LimitsFile {
     pub(super) fn compile(self, source: &mut Source) -> Limits {
-        let mut size =
-            |name: &str, written: Option<Spanned<ByteSize>>, default: ByteSize, least: u64| {
-                let Some(written) = written else {
-                    return default;
-                };
-                if written.get_ref().0 < least {
-                    source.problem(
-                        &written.span(),
-                        format!("limits: `{name}` is below {least} bytes"),
-                    );
-                }
-                written.into_inner()
-            };
-        let head = size("head", self.head, ByteSize::kib(16), HEAD_LEAST);
-        let body = size("body", self.body, ByteSize::mib(10), 0);
-        let payload = size("payload", self.payload, ByteSize::mib(10), 0);
+        let whole = |written: Option<Spanned<ByteSize>>| {
+            written.map_or(ByteSize::mib(10), Spanned::into_inner)
+        };
+        let (body, payload) = (whole(self.body), whole(self.payload));
         Limits {
-            head,
+            head: at_least("limits", "head", self.head, HEAD_LEAST, source)
+                .unwrap_or(ByteSize::kib(16)),
             headers: at_least_one("limits", "headers", self.headers, source).unwrap_or(100),
             body,
             payload,
@@ -175,6 +164,22 @@ pub(super) fn positive(
         return None;
     }
     Some(written.into_inner().0)
+}
+
+/// A size that has to be at least so many bytes.
+pub(super) fn at_least(
+    owner: &str,
+    key: &str,
+    written: Option<Spanned<ByteSize>>,
+    least: u64,
+    source: &mut Source,
+) -> Option<ByteSize> {
+    let written = written?;
+    if written.get_ref().0 < least {
+        let message = format!("{owner}: `{key}` is below {least} bytes");
+        source.problem(&written.span(), message);
+    }
+    Some(written.into_inner())
 }
 
 /// A count that has to be above 0.

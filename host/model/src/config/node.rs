@@ -11,7 +11,7 @@ use super::api::{Api, ApiFile};
 use super::cache::{NodeCache, NodeCacheFile};
 use super::function::{Function, FunctionFile, Plugin, PluginFile};
 use super::key::{ApiKey, KeyFile, Secret, SecretFile};
-use super::limits::{Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
+use super::limits::{self, Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
 use super::listener::{Admin, AdminFile, Listener, ListenerFile};
 use super::source::Source;
 use super::units::ByteSize;
@@ -87,7 +87,7 @@ struct NodeTableFile {
 impl NodeFile {
     pub(super) fn compile(self, source: &mut Source) -> Node {
         let node = self.node.unwrap_or_default();
-        let threads = super::limits::at_least_one("node", "threads", node.threads, source);
+        let threads = limits::at_least_one("node", "threads", node.threads, source);
         let region = host_part("region", node.region, "local", source);
         let suffix = host_part("suffix", node.suffix, "localhost", source);
         let listeners = self.listener.unwrap_or_default();
@@ -107,16 +107,9 @@ impl NodeFile {
                     .map(|stage| format!("{}/{}", api.id, stage.name))
             })
             .collect();
-        let artifacts = match node.artifacts {
-            None => ByteSize::mib(2048),
-            Some(written) => {
-                if written.get_ref().0 < ARTIFACTS_LEAST {
-                    let message = format!("node: `artifacts` is below {ARTIFACTS_LEAST} bytes");
-                    source.problem(&written.span(), message);
-                }
-                written.into_inner()
-            }
-        };
+        let written = node.artifacts;
+        let artifacts = limits::at_least("node", "artifacts", written, ARTIFACTS_LEAST, source)
+            .unwrap_or(ByteSize::mib(2048));
         Node {
             artifacts,
             name: node.name,

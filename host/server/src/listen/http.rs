@@ -203,7 +203,7 @@ impl<S: Service> Link<S> {
         let connection = self.connection.clone();
         Rc::new(move |status, date| {
             let reason = status.canonical_reason().unwrap_or("Bad Request");
-            let content = format!("{{\"message\": \"{reason}\"}}");
+            let content = content(reason);
             let request_id = match service.refused(&connection, status) {
                 Some(id) => format!("x-amzn-requestid: {id}\r\n"),
                 None => String::new(),
@@ -280,11 +280,16 @@ fn is_too_large(headers: &HeaderMap, settings: &Settings) -> bool {
         || headers.iter().map(octets).sum::<usize>() > settings.header_bytes_max
 }
 
+/// The shape of the gateway's errors.
+fn content(reason: &str) -> String {
+    format!("{{\"message\": \"{reason}\"}}")
+}
+
+/// Tells an HTTP/2 viewer that its header section is over the limits.
 fn refusal<S: Service>(service: &S, connection: &Connection) -> Response<Body> {
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     let reason = status.canonical_reason().unwrap_or_default();
-    let content = format!("{{\"message\": \"{reason}\"}}");
-    let mut response = Response::new(Body::Full(content.into()));
+    let mut response = Response::new(Body::Full(content(reason).into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

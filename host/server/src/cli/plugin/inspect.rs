@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 use tidegate_sandbox::component::{PACKAGE, VERSION};
 use tidegate_sandbox::{Inspection, Runtime, Settings, Step};
 
-use super::cache;
-
 /// Prints it.
 pub fn run(component: &Path, cache: Option<PathBuf>, json: bool) -> Result<ExitCode> {
     let description = Description::of(component, cache)?;
@@ -41,7 +39,7 @@ impl Description {
         let inspection = Inspection::of(&component).with_context(|| file.display().to_string())?;
         let runtime = Runtime::new(Settings {
             instances_max: 8,
-            artifacts: kept.or_else(|| cache::beside(file)),
+            artifacts: kept.or_else(|| beside(file)),
             ..Settings::default()
         })?;
         let mut description = Self {
@@ -52,7 +50,7 @@ impl Description {
             inspection,
         };
         let named = || file.display().to_string();
-        if description.inspection.is_function() {
+        if description.inspection.handles().is_ok() {
             description.hash = runtime
                 .function(&component)
                 .with_context(named)?
@@ -159,3 +157,12 @@ impl Description {
 fn write_line(text: &mut String, name: &str, value: &str) {
     text.push_str(&format!("  {name:<14} {value}\n"));
 }
+
+/// The folder beside a component that `test` keeps machine code in.
+fn beside(component: &Path) -> Option<PathBuf> {
+    let folder = component.parent()?.join(ARTIFACTS);
+    folder.is_dir().then_some(folder)
+}
+
+/// In a plugin's build folder: what was compiled of the newest build.
+pub const ARTIFACTS: &str = "cache";

@@ -7,7 +7,6 @@
 //! `swap`, `promote` and `rollback` ask a running node ([`versions`]).
 
 mod build;
-mod cache;
 mod case;
 mod check;
 mod component;

@@ -17,9 +17,9 @@ use tidegate_sandbox::{
 };
 
 use super::build;
-use super::cache;
 use super::case::{self, Case, CaseExchange, Surroundings};
 use super::diff::{Difference, differences};
+use super::inspect;
 use super::manifest::{Kind, Manifest};
 use super::services::{CaseServices, Told};
 use crate::configuration;
@@ -40,21 +40,22 @@ pub fn run(
         }
     };
     let bytes = std::fs::read(&component).with_context(|| component.display().to_string())?;
-    let runtime = Runtime::new(Settings {
+    let mut settings = Settings {
         instances_max: 64, // a Python component alone has 38 core instances
-        artifacts: Some(match kept {
-            Some(kept) => kept.to_owned(),
-            None => manifest.build_folder().join(cache::FOLDER),
-        }),
         ..Settings::default()
-    })?;
+    };
+    match kept {
+        Some(kept) => settings.artifacts = Some(kept.to_owned()),
+        None => {
+            settings.artifacts = Some(manifest.build_folder().join(inspect::ARTIFACTS));
+            settings.artifact_bytes_max = 0; // the newest build's only: each edit makes another
+        }
+    }
+    let runtime = Runtime::new(settings)?;
     let subject = match manifest.kind {
         Kind::Steps(_) => Subject::Plugin(runtime.plugin(&bytes)?),
         Kind::Function => Subject::Function(runtime.function(&bytes)?),
     };
-    if kept.is_none() {
-        cache::forget_others(&manifest.build_folder().join(cache::FOLDER), subject.hash());
-    }
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -75,15 +76,6 @@ pub fn run(
 enum Subject {
     Plugin(Arc<Plugin>),
     Function(Arc<tidegate_sandbox::Function>),
-}
-
-impl Subject {
-    fn hash(&self) -> &str {
-        match self {
-            Self::Plugin(plugin) => &plugin.hash,
-            Self::Function(function) => &function.hash,
-        }
-    }
 }
 
 struct CaseResult {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tidegate_model::canary::Bounds;
+use tidegate_model::uri;
 
 use crate::cli::admin::Node;
 
@@ -82,7 +83,7 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
             path.push(if path.contains('?') { '&' } else { '?' });
             path.push_str(name);
             path.push('=');
-            path.extend(value.bytes().map(|octet| format!("%{octet:02X}")));
+            path.push_str(&uri::encode_query(value));
         }
     }
     let swapped = node.put(&path, Some(component))?;
