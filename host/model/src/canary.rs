@@ -31,13 +31,13 @@ impl Split {
     /// Anything else.
     pub fn parse(text: &str) -> Result<Self, SplitError> {
         let refused = || SplitError(text.to_owned());
-        if let Some(share) = text.strip_suffix('%') {
+        let Some((name, value)) = text.split_once(':') else {
+            let share = text.strip_suffix('%').ok_or_else(refused)?;
             let share: f64 = share.trim().parse().map_err(|_| refused())?;
             return (share > 0.0 && share <= 100.0)
                 .then_some(Self::Percent(share))
                 .ok_or_else(refused);
-        }
-        let (name, value) = text.split_once(':').ok_or_else(refused)?;
+        };
         Ok(Self::Header {
             name: name.trim().parse().map_err(|_| refused())?,
             value: value.trim().parse().map_err(|_| refused())?,
@@ -270,6 +270,7 @@ mod tests {
             ("0.5 %", Some("0.5%")),
             ("100%", Some("100%")),
             ("x-canary: yes", Some("x-canary: yes")),
+            ("x-canary: 10%", Some("x-canary: 10%")),
             ("0%", None),
             ("101%", None),
             ("NaN%", None),
