@@ -520,6 +520,10 @@ fn read_at_the_start<'n>(running: &'n Node, node: &'n Node) -> impl Iterator<Ite
     let tables = [
         ("[[listener]]", running.listeners != node.listeners),
         ("[admin]", running.admin != node.admin),
+        ("[link]", running.link != node.link),
+        ("[[origin]]", running.origins != node.origins),
+        ("`name` of [node]", running.name != node.name),
+        ("`role` of [node]", running.role != node.role),
         ("`threads` of [node]", running.threads != node.threads),
         ("`data` of [node]", running.data != node.data),
         ("`artifacts` of [node]", running.artifacts != node.artifacts),

@@ -140,7 +140,7 @@ impl AdminFile {
     }
 }
 
-fn address_of(text: &Spanned<String>, source: &mut Source) -> Option<SocketAddr> {
+pub(super) fn address_of(text: &Spanned<String>, source: &mut Source) -> Option<SocketAddr> {
     let parsed = text.get_ref().parse();
     if parsed.is_err() {
         let message = format!("\"{}\" is not an address and port", text.get_ref());

@@ -12,6 +12,7 @@ mod cache;
 mod function;
 mod key;
 mod limits;
+mod link;
 mod listener;
 mod node;
 mod source;
@@ -25,8 +26,9 @@ pub use cache::{Cache, NodeCache};
 pub use function::{Function, Plugin};
 pub use key::{ApiKey, Secret, SecretSource, StageName};
 pub use limits::{Limits, Log, LogFormat, Timeouts};
+pub use link::{Link, Origin, Role, is_host_and_port};
 pub use listener::{Admin, Listener, ListenerTls, Protocols};
-pub use node::Node;
+pub use node::{Node, is_node_name};
 pub use units::{ByteSize, DurationText};
 pub use upstream::{
     Balance, Ejection, Health, Scheme, StatusRanges, Target, Upstream, UpstreamTls,

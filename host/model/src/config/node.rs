@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use super::cache::{NodeCache, NodeCacheFile};
 use super::function::{Function, FunctionFile, Plugin, PluginFile};
 use super::key::{ApiKey, KeyFile, Secret, SecretFile};
 use super::limits::{self, Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
+use super::link::{Link, LinkFile, Origin, OriginFile, Role};
 use super::listener::{Admin, AdminFile, Listener, ListenerFile};
 use super::source::Source;
 use super::units::ByteSize;
@@ -22,6 +24,7 @@ use super::upstream::{Upstream, UpstreamFile};
 pub struct Node {
     /// `None`: the host name.
     pub name: Option<String>,
+    pub role: Role,
     pub region: String,
     /// Where the node keeps what it has to remember, and what it may forget.
     pub data: PathBuf,
@@ -34,6 +37,10 @@ pub struct Node {
     /// At least one.
     pub listeners: Vec<Listener>,
     pub admin: Admin,
+    /// `None`: takes no other nodes.
+    pub link: Option<Link>,
+    /// The origins it links to; an edge has at least one.
+    pub origins: Vec<Origin>,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub cache: NodeCache,
@@ -54,6 +61,8 @@ pub(super) struct NodeFile {
     node: Option<NodeTableFile>,
     listener: Option<Vec<Spanned<ListenerFile>>>,
     admin: Option<AdminFile>,
+    link: Option<Spanned<LinkFile>>,
+    origin: Option<Vec<Spanned<OriginFile>>>,
     limits: Option<LimitsFile>,
     timeouts: Option<TimeoutsFile>,
     cache: Option<NodeCacheFile>,
@@ -70,7 +79,9 @@ pub(super) struct NodeFile {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct NodeTableFile {
     /// Default: the host name, which tells nodes apart in logs.
-    name: Option<String>,
+    name: Option<Spanned<String>>,
+    /// Default `"all"`: one node is a whole gateway.
+    role: Option<Spanned<Role>>,
     /// Default `"local"`.
     region: Option<Spanned<String>>,
     /// Default `".tidegate"`, beside this file.
@@ -86,6 +97,11 @@ struct NodeTableFile {
 
 impl NodeFile {
     pub(super) fn compile(self, source: &mut Source) -> Node {
+        if let Some(role) = self.node.as_ref().and_then(|node| node.role.as_ref())
+            && *role.get_ref() == Role::Edge
+        {
+            self.check_edge(&role.span(), source);
+        }
         let node = self.node.unwrap_or_default();
         let threads = limits::at_least_one("node", "threads", node.threads, source);
         let region = host_part("region", node.region, "local", source);
@@ -112,13 +128,16 @@ impl NodeFile {
             .unwrap_or(ByteSize::mib(2048));
         Node {
             artifacts,
-            name: node.name,
+            name: node.name.and_then(|name| name_of(name, source)),
+            role: node.role.map(Spanned::into_inner).unwrap_or_default(),
             region,
             data: source.resolve(node.data.as_deref().unwrap_or(".tidegate")),
             suffix,
             threads: threads.and_then(NonZeroUsize::new),
             listeners,
             admin: self.admin.unwrap_or_default().compile(source),
+            link: self.link.and_then(|link| LinkFile::compile(link, source)),
+            origins: OriginFile::compile(self.origin.unwrap_or_default(), source),
             limits: self.limits.unwrap_or_default().compile(source),
             timeouts: self.timeouts.unwrap_or_default().compile(source),
             cache: self.cache.unwrap_or_default().compile(source),
@@ -129,6 +148,34 @@ impl NodeFile {
             keys: keys(self.key.unwrap_or_default(), &served, source),
             secrets: named(self.secret, SecretFile::compile, source),
             apis,
+        }
+    }
+}
+
+impl NodeFile {
+    /// An edge serves what its origins have, so it needs one, and has nothing of that itself.
+    fn check_edge(&self, role: &Range<usize>, source: &mut Source) {
+        if self.origin.as_ref().is_none_or(Vec::is_empty) {
+            let hint =
+                "write `[[origin]]` with `address = \"host:port\"` of one's `[link]`".to_owned();
+            source.problem_with_hint(role, "node: an edge needs an origin", Some(hint));
+        }
+        if let Some(link) = &self.link {
+            let hint = "other nodes link to origins: write `role = \"origin\"`".to_owned();
+            source.problem_with_hint(&link.span(), "link: an edge takes no nodes", Some(hint));
+        }
+        let apis = self.api.iter().flatten().map(Spanned::span);
+        let keys = self.key.iter().flatten().map(Spanned::span);
+        let functions = self.function.iter().flatten().map(|(name, _)| name.span());
+        let plugins = self.plugin.iter().flatten().map(|(name, _)| name.span());
+        let theirs = (apis.map(|span| ("api", span)))
+            .chain(keys.map(|span| ("key", span)))
+            .chain(functions.map(|span| ("function", span)))
+            .chain(plugins.map(|span| ("plugin", span)));
+        for (table, span) in theirs {
+            let message = format!("{table}: an edge has none of its own");
+            let hint = "it comes from the edge's origin: write it there".to_owned();
+            source.problem_with_hint(&span, message, Some(hint));
         }
     }
 }
@@ -184,6 +231,22 @@ fn keys(files: Vec<Spanned<KeyFile>>, served: &[String], source: &mut Source) ->
         keys.push(key);
     }
     keys
+}
+
+/// Whether a node may be called `text`: 1 to 63 letters, digits, `-`, `_` and `.`, as host names have.
+pub fn is_node_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=63).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn name_of(written: Spanned<String>, source: &mut Source) -> Option<String> {
+    if !is_node_name(written.get_ref()) {
+        let message =
+            "node: `name` stands in certificates: use up to 63 letters, digits, -, _ and .";
+        source.problem(&written.span(), message);
+        return None;
+    }
+    Some(written.into_inner())
 }
 
 /// A piece of a host name, in lower case, in which requests are matched.
