@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::cache::{Cache, CacheFile};
 use super::source::Source;
-use crate::deployment::LogOutput;
+use crate::deployment::{EndpointType, LogOutput};
 use crate::problem::Place;
 
 /// An API: its definition and its stages.
@@ -18,6 +18,8 @@ pub struct Api {
     pub id: String,
     /// An OpenAPI or Swagger file, YAML or JSON.
     pub definition: PathBuf,
+    /// `None`: what the definition says, or the default of its kind.
+    pub endpoint: Option<EndpointType>,
     pub stages: Vec<Stage>,
     pub place: Place,
 }
@@ -72,6 +74,9 @@ pub(super) struct ApiFile {
     id: Option<Spanned<String>>,
     /// Required.
     definition: Option<String>,
+    /// Default: the definition's `x-amazon-apigateway-endpoint-configuration`; else API Gateway's own, `EDGE` for REST APIs
+    /// and `REGIONAL` for HTTP APIs.
+    endpoint: Option<EndpointType>,
     /// Required, at least one: an API without a stage has no URL.
     stage: Option<BTreeMap<Spanned<String>, Spanned<StageFile>>>,
 }
@@ -149,6 +154,7 @@ impl ApiFile {
         Some(Api {
             id: id.into_inner(),
             definition: source.resolve(&definition),
+            endpoint: file.endpoint,
             stages,
             place,
         })

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod cache;
+mod endpoint;
 mod integration;
 mod mapping;
 mod mock;
@@ -17,8 +18,11 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use self::bindings::{Bindings, Scope};
+use self::integration::Refusal;
 use self::route::RouteSource;
-use super::{BindingId, Flavor, LogOutput, Pipeline, Route, Routes, Snapshot, Stage, Step};
+use super::{
+    BindingId, EndpointType, Flavor, LogOutput, Pipeline, Route, Routes, Snapshot, Stage, Step,
+};
 use crate::api::{BindingSpec, Definition, Resources, openapi};
 use crate::config::{self, Node};
 use crate::document::Document;
@@ -140,6 +144,11 @@ impl Compiler<'_, '_> {
         for message in route::unsupported(definition) {
             self.problems.add(&place, message);
         }
+        let endpoint = endpoint::of(api, definition).unwrap_or_else(|refusal| {
+            let message = format!("api \"{}\": {}", api.id, refusal.message);
+            self.problems.add_with_hint(&place, message, refusal.hint);
+            EndpointType::Private
+        });
         let sources = route::sources(definition);
         if sources.is_empty() {
             self.problems
@@ -151,9 +160,10 @@ impl Compiler<'_, '_> {
             api_id: api.id.clone(),
             api_name: api_name.clone(),
             flavor,
+            endpoint,
             name: settings.name.clone(),
             scope: stage.label(),
-            deployment_id: deployment_id(definition, settings),
+            deployment_id: deployment_id(definition, endpoint, settings),
             variables: settings.variables.clone(),
             routes,
             caches_by_http: entries.iter().any(Route::caches_by_http),
@@ -280,13 +290,13 @@ impl Compiler<'_, '_> {
     /// The binding, or its problem said.
     fn accepted(
         &mut self,
-        spec: Result<Option<BindingSpec>, integration::Refusal>,
+        spec: Result<Option<BindingSpec>, Refusal>,
         source: &RouteSource<'_>,
         place: &Place,
     ) -> Option<BindingSpec> {
         match spec {
             Ok(spec) => spec,
-            Err(integration::Refusal { message, hint }) => {
+            Err(Refusal { message, hint }) => {
                 let message = format!("route \"{}\": {message}", source.key);
                 self.problems.add_with_hint(place, message, hint);
                 None
@@ -347,7 +357,11 @@ fn put(pipeline: &mut Pipeline, step: Step, id: BindingId) -> Option<BindingId> 
 }
 
 /// Changes with the definition and with what the stage sets, and with nothing else.
-fn deployment_id(definition: &Definition, settings: &config::Stage) -> String {
+fn deployment_id(
+    definition: &Definition,
+    endpoint: EndpointType,
+    settings: &config::Stage,
+) -> String {
     let routes = settings
         .routes
         .iter()
@@ -361,6 +375,7 @@ fn deployment_id(definition: &Definition, settings: &config::Stage) -> String {
     let settings = format!(
         "{:?}",
         (
+            endpoint,
             &settings.name,
             &settings.variables,
             settings.throttle,

@@ -41,6 +41,7 @@ pub struct Stage {
     pub api_id: String,
     pub api_name: String,
     pub flavor: Flavor,
+    pub endpoint: EndpointType,
     pub name: String,
     /// `api/stage`: what API keys and token buckets are scoped by.
     pub scope: String,
@@ -63,6 +64,18 @@ pub enum Flavor {
     Rest,
     /// API Gateway's HTTP API (v2).
     Http,
+}
+
+/// From where an API answers (DESIGN: the request's way).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum EndpointType {
+    /// On every edge of every region.
+    Edge,
+    /// At origins of its region only.
+    Regional,
+    /// As `Regional`, and through private listeners only.
+    Private,
 }
 
 /// A route: method and path pattern, and the bindings that a request passes through.

@@ -145,13 +145,14 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::Routes;
+    use crate::deployment::{EndpointType, Routes};
 
     fn stage(api: &str, flavor: Flavor, name: &str) -> Arc<Stage> {
         Arc::new(Stage {
             api_id: api.to_owned(),
             api_name: api.to_owned(),
             flavor,
+            endpoint: EndpointType::Regional,
             name: name.to_owned(),
             scope: format!("{api}/{name}"),
             deployment_id: String::new(),

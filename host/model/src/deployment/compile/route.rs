@@ -120,19 +120,12 @@ pub(super) fn unsupported(definition: &Definition) -> Vec<String> {
     let Resources::Rest(api) = &definition.resources else {
         return Vec::new();
     };
-    let mut messages = Vec::new();
-    if api.rest_api.policy.is_some() {
-        messages
-            .push("x-amazon-apigateway-policy: resource policies are not supported yet".to_owned());
+    match api.rest_api.policy {
+        None => Vec::new(),
+        Some(_) => {
+            vec!["x-amazon-apigateway-policy: resource policies are not supported yet".to_owned()]
+        }
     }
-    let endpoint = api.rest_api.endpoint_configuration.as_ref();
-    if endpoint.is_some_and(|endpoint| endpoint.types.iter().any(|kind| kind == "PRIVATE")) {
-        messages.push(
-            "x-amazon-apigateway-endpoint-configuration: private endpoints are not supported yet"
-                .to_owned(),
-        );
-    }
-    messages
 }
 
 impl<'d> RouteSource<'d> {

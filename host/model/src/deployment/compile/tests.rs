@@ -419,7 +419,7 @@ fn what_protects_an_api_in_the_service_is_not_dropped_in_silence() {
         ),
         (
             "x-amazon-apigateway-endpoint-configuration: {types: [PRIVATE]}\n".to_owned(),
-            "a.yaml:1: x-amazon-apigateway-endpoint-configuration: private endpoints are not supported yet",
+            "a.yaml:1: api \"a\": private endpoints are not supported yet",
         ),
     ];
     for (root, expected) in cases {
@@ -427,6 +427,47 @@ fn what_protects_an_api_in_the_service_is_not_dropped_in_silence() {
             refusals("x-amazon-apigateway-integration: {type: mock}", &root),
             expected,
             "{root}"
+        );
+    }
+}
+
+#[test]
+fn an_api_has_the_endpoint_type_that_the_node_says_or_the_definition_or_the_service() {
+    let rest = "openapi: 3.0.1\ninfo: {title: a}\npaths: {/a: {get: {x-amazon-apigateway-integration: {type: mock}}}}\n";
+    let regional =
+        format!("{rest}x-amazon-apigateway-endpoint-configuration: {{types: [REGIONAL]}}\n");
+    let cases = [
+        ("", rest, EndpointType::Edge),
+        ("", HTTP_API, EndpointType::Regional),
+        ("", regional.as_str(), EndpointType::Regional),
+        ("EDGE", regional.as_str(), EndpointType::Edge),
+        ("EDGE", HTTP_API, EndpointType::Edge),
+        ("REGIONAL", rest, EndpointType::Regional),
+    ];
+    for (written, definition, expected) in cases {
+        let mut node = node("variables = { backend = 'orders', function = 'items' }");
+        node.apis[0].endpoint = match written {
+            "EDGE" => Some(EndpointType::Edge),
+            "REGIONAL" => Some(EndpointType::Regional),
+            _ => None,
+        };
+        let document = Document::parse(Path::new("a.yaml"), definition).unwrap();
+        let definition = openapi::import("a", &document).unwrap();
+        let definitions = BTreeMap::from([("a".to_owned(), definition)]);
+        let snapshot = compile(&node, &definitions, BUILTINS).unwrap();
+        assert_eq!(snapshot.stages[0].endpoint, expected, "{written}");
+    }
+    for (types, expected) in [
+        ("[EDGE, REGIONAL]", "an API has one endpoint type, not 2"),
+        (
+            "[REGIONL]",
+            "\"REGIONL\" is neither EDGE, REGIONAL nor PRIVATE",
+        ),
+    ] {
+        let root = format!("x-amazon-apigateway-endpoint-configuration: {{types: {types}}}");
+        assert_eq!(
+            refusals("x-amazon-apigateway-integration: {type: mock}", &root),
+            format!("a.yaml:1: api \"a\": x-amazon-apigateway-endpoint-configuration: {expected}")
         );
     }
 }
