@@ -13,6 +13,8 @@ mod configuration;
 mod control;
 pub mod deploy;
 pub mod drain;
+mod durable;
+pub mod identity;
 pub mod listen;
 pub mod node;
 mod reload;

@@ -8,13 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidegate_sandbox::artifact::content_hash;
+
+use crate::durable;
 
 /// The versions that a node keeps.
 pub struct Versions {
@@ -103,7 +105,7 @@ impl Versions {
             let file = file_of(&directory, &hash);
             fs::create_dir_all(&directory).context("the directory of plugin versions")?;
             // Also where it is there: so a damaged one is mended.
-            replace(&file, &component).with_context(|| file.display().to_string())?;
+            durable::replace(&file, &component).with_context(|| file.display().to_string())?;
             Ok((hash, file))
         });
         kept.await.context("keeping the component")?
@@ -166,7 +168,7 @@ impl Versions {
         change(&mut plugins);
         fs::create_dir_all(&self.directory).context("the directory of plugin versions")?;
         let file = self.directory.join(LIST);
-        replace(&file, &serde_json::to_vec_pretty(&plugins)?)
+        durable::replace(&file, &serde_json::to_vec_pretty(&plugins)?)
             .with_context(|| file.display().to_string())?;
         self.plugins = plugins;
         Ok(())
@@ -179,17 +181,6 @@ impl Versions {
 
 fn file_of(directory: &Path, hash: &str) -> PathBuf {
     directory.join(format!("{hash}.wasm"))
-}
-
-/// Writes a file so that it is there whole, on the disk, or as it was before.
-fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = file.with_extension("part");
-    let mut draft = fs::File::create(&beside)?;
-    draft.write_all(content)?;
-    draft.sync_all()?;
-    fs::rename(&beside, file)?;
-    let folder = file.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all() // the rename itself
 }
 
 const LIST: &str = "versions.json";
