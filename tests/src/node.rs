@@ -28,6 +28,7 @@ pub struct TestNode {
     log: Log,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
+    link: Option<SocketAddr>,
 }
 
 /// What the node wrote so far, both streams, line by line.
@@ -68,14 +69,20 @@ impl TestNode {
             );
             ready
         });
-        let (addresses, admin) = ready.await;
+        let (addresses, admin, link) = ready.await;
         Self {
             folder,
             child,
             log,
             addresses,
             admin,
+            link,
         }
+    }
+
+    /// Where other nodes link to it.
+    pub fn link(&self) -> SocketAddr {
+        self.link.expect("the node has a link")
     }
 
     /// The first listener's address.
@@ -328,7 +335,7 @@ fn lines(log: &Log) -> Vec<String> {
     log.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn ready_line(line: &str) -> Option<(Vec<SocketAddr>, SocketAddr)> {
+fn ready_line(line: &str) -> Option<(Vec<SocketAddr>, SocketAddr, Option<SocketAddr>)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let listeners = message["ready"]["listeners"].as_array()?;
     let addresses = listeners
@@ -337,6 +344,9 @@ fn ready_line(line: &str) -> Option<(Vec<SocketAddr>, SocketAddr)> {
     Some((
         addresses.collect::<Option<_>>()?,
         message["ready"]["admin"].as_str()?.parse().ok()?,
+        message["ready"]["link"]
+            .as_str()
+            .and_then(|link| link.parse().ok()),
     ))
 }
 

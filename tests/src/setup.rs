@@ -50,6 +50,12 @@ impl Setup {
         self
     }
 
+    /// Writes the configuration now, for commands that read it before the node does.
+    pub fn written_down(self) -> Self {
+        fs::write(self.folder.path().join(NODE_FILE), &self.text).expect("the folder is writable");
+        self
+    }
+
     /// The folder that the configuration will be in.
     pub fn folder(&self) -> &Path {
         self.folder.path()

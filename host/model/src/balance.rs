@@ -2,6 +2,8 @@
 //!
 //! Pure: the caller hands in what it knows of each target. Connections and health checks are the server's.
 
+use std::time::Duration;
+
 /// How an upstream spreads its requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Balance {
@@ -73,6 +75,25 @@ pub fn choose(
 pub fn may_eject(count: usize, ejected: usize) -> bool {
     ejected < count / 2
 }
+
+/// How far an origin is from an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nearness {
+    /// The link's round trip, as last measured.
+    pub rtt: Duration,
+    /// It has been silent, or requests to it have failed: it is asked where no other is left.
+    pub doubtful: bool,
+}
+
+/// The nearest origin that is well, else the nearest at all; among equals the first.
+pub fn nearest_first<T>(
+    origins: impl Iterator<Item = (Nearness, usize, T)>,
+) -> Option<(Nearness, usize, T)> {
+    origins.min_by_key(|(nearness, place, _)| (nearness.doubtful, nearness.rtt, *place))
+}
+
+/// Requests that fail at an origin in a row, after which it is asked last for a while.
+pub const EJECT_AFTER: u32 = 3;
 
 /// When consecutive results change what a health check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +294,25 @@ mod tests {
                 health.observe(passed, thresholds);
             }
             assert_eq!(health.healthy, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_origin_that_is_well_is_asked_first() {
+        let at = |milliseconds, doubtful| Nearness {
+            rtt: Duration::from_millis(milliseconds),
+            doubtful,
+        };
+        for (origins, expected) in [
+            (vec![], None),
+            (vec![at(80, false), at(20, false)], Some(1)),
+            (vec![at(80, false), at(20, true)], Some(0)),
+            (vec![at(80, true), at(20, true)], Some(1)),
+            (vec![at(20, false), at(20, false)], Some(0)),
+        ] {
+            let known = origins.iter().enumerate();
+            let chosen = nearest_first(known.map(|(place, nearness)| (*nearness, place, ())));
+            assert_eq!(chosen.map(|(_, place, ())| place), expected, "{origins:?}");
         }
     }
 }

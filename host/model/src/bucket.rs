@@ -11,7 +11,8 @@ use std::time::Duration;
 pub struct Rate {
     /// Nanoseconds for one token.
     interval: u64,
-    burst: u32,
+    /// Nanoseconds in which an empty bucket fills.
+    capacity: u64,
 }
 
 /// What taking a token came to.
@@ -31,12 +32,22 @@ impl Rate {
         }
         // Below one token in 500 years the interval saturates; above a billion a second it is one nanosecond.
         let interval = (1e9 / rate).ceil().clamp(1.0, 1.6e19) as u64; // up: never above the rate
-        Some(Self { interval, burst })
+        let capacity = interval.saturating_mul(burst.into());
+        Some(Self { interval, capacity })
+    }
+
+    /// A part of it, above 0 and at most 1: fills as much more slowly, and holds as much less, but at least one token.
+    pub fn part(self, part: f64) -> Self {
+        let interval = (self.interval as f64 / part).clamp(1.0, 1.6e19) as u64;
+        Self {
+            interval,
+            capacity: self.capacity.max(interval),
+        }
     }
 
     /// Takes one token at `now` from the bucket that will be full at `full_at`; a bucket never used is full at 0.
     pub fn take(&self, full_at: u64, now: u64) -> Taken {
-        let capacity = self.interval.saturating_mul(self.burst.into());
+        let capacity = self.capacity;
         let next = full_at.max(now).saturating_add(self.interval);
         let missing = next - now;
         if missing > capacity {

@@ -114,13 +114,16 @@ impl Artifacts {
     }
 
     fn path(&self, engine: &Engine, hash: &str) -> PathBuf {
-        let mut compatibility = DefaultHasher::new();
-        engine
-            .precompile_compatibility_hash()
-            .hash(&mut compatibility);
         self.directory
-            .join(format!("{hash}-{:016x}.{ARTIFACT}", compatibility.finish()))
+            .join(format!("{hash}-{}.{ARTIFACT}", compatibility(engine)))
     }
+}
+
+/// Engine, settings and CPU as one word.
+pub(crate) fn compatibility(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// SHA-256 in hex: what a component is known by.

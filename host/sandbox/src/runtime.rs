@@ -8,7 +8,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use crate::artifact::{Artifacts, content_hash};
+use crate::artifact::{Artifacts, compatibility, content_hash};
 use crate::bindings::gateway::tidegate::gateway as imports;
 use crate::bindings::keyvalue::wasi::keyvalue;
 use crate::compilers;
@@ -123,6 +123,24 @@ impl Runtime {
         };
         let handler = handler.map_err(|error| LoadError::Import(format!("{error:#}")))?;
         Ok(Arc::new(Function { handler, hash }))
+    }
+
+    /// What machine code of steps has to be for, to be used here: engine, settings and CPU as one word.
+    pub fn compatibility(&self) -> String {
+        compatibility(&self.plain.engine)
+    }
+
+    /// The machine code of a component that steps were compiled from, where it is kept.
+    pub fn artifact(&self, hash: &str) -> Option<Vec<u8>> {
+        self.artifacts.as_ref()?.read(&self.plain.engine, hash)
+    }
+
+    /// Keeps machine code that another node compiled, so that the component with this hash need not be compiled here. Loading
+    /// it is trusting it as one's own: only from a node that this one takes its plugins from.
+    pub fn keep_artifact(&self, hash: &str, code: &[u8]) {
+        if let Some(artifacts) = &self.artifacts {
+            artifacts.write(&self.plain.engine, hash, code);
+        }
     }
 
     fn concurrent(&self) -> Result<&TickingEngine, LoadError> {

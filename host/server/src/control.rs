@@ -1,9 +1,9 @@
 //! What changes while a node serves: its files, and the plugin versions that it is handed. One task makes all changes, one
 //! after another; workers hear of each as a new [`Serving`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -17,11 +17,14 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use crate::builtin;
 use crate::deploy::{Deployed, Deployer};
 use crate::listen::tls::Tls;
+use crate::membership::Membership;
 use crate::node::{apply_state, identity_of, upstream_settings};
 use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::serving::{Canary, Serving, Terms};
 use crate::store::embedded::Embedded;
+use crate::sync::Manifest;
+use crate::sync::publish;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Directory;
 use crate::versions::{Components, Versions};
@@ -29,7 +32,13 @@ use crate::versions::{Components, Versions};
 /// The one who changes what a node serves.
 pub struct Control {
     pub path: PathBuf,
+    /// What the node's own file says.
+    pub own: Node,
+    /// What it serves by: its own, or on a follower with what its origins serve.
     pub node: Node,
+    pub name: String,
+    /// What it has in common with others.
+    pub membership: Option<Arc<Membership>>,
     pub deployer: Deployer,
     pub services: Arc<NodeServices>,
     pub store: Arc<Embedded>,
@@ -51,6 +60,8 @@ pub enum Command {
     Promote(String, Reply<Report>),
     /// End the canary, or go back to the version before.
     RollBack(String, Reply<Report>),
+    /// Serve what an origin does.
+    Adopt(Arc<Manifest>, Reply<()>),
     /// Say which versions there are.
     Report(Reply<Vec<Report>>),
 }
@@ -240,26 +251,79 @@ impl Control {
     }
 
     async fn try_reload(&mut self) -> Result<u64> {
-        let node = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        for table in read_at_the_start(&self.node, &node) {
+        let own = config::load(&self.path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        for table in read_at_the_start(&self.own, &own) {
             tracing::warn!("{table} changed, and is read at the start only: restart for it");
         }
+        let (node, components) = match self.followed() {
+            None => (own.clone(), self.versions.components()),
+            Some(membership) => {
+                let followed = membership.publisher.current();
+                let manifest = followed.as_ref().map(|published| &published.manifest);
+                followed_node(&own, membership, manifest)?
+            }
+        };
         let upstreams = upstream_settings(&node)?;
-        let deployed = self.deploy(&node, &self.versions.components()).await?;
+        let deployed = self.deploy(&node, &components).await?;
         for (files, tls) in &self.identities {
             tls.replace(&identity_of(files)?).context("certificate")?;
         }
         apply_state(&node, &self.services, &self.store)?;
         self.directory.update(upstreams).context("upstreams")?;
-        self.node = node;
+        (self.own, self.node) = (own, node);
         self.conclude("ended by a reload");
         Ok(self.publish(Serving::only(deployed)))
     }
 
+    /// Serves what an origin does; what does not deploy changes nothing.
+    async fn adopt(&mut self, manifest: &Manifest) -> Result<()> {
+        let Some(membership) = self.followed().cloned() else {
+            bail!("this node follows no other");
+        };
+        let (node, components) = followed_node(&self.own, &membership, Some(manifest))?;
+        let upstreams = upstream_settings(&node)?;
+        let before = self.serving.load_full();
+        let deployed = self
+            .deployer
+            .deploy(
+                &node,
+                &components,
+                Some(manifest.clone()),
+                Some(&before.stable),
+            )
+            .await
+            .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        apply_state(&node, &self.services, &self.store)?;
+        self.directory.update(upstreams).context("upstreams")?;
+        // On the disk before it serves: a node that was killed comes back with it.
+        membership.publisher.publish(manifest.clone())?;
+        self.node = node;
+        self.publish(Serving::only(Arc::new(deployed)));
+        Ok(())
+    }
+
+    /// What it has in common with others, where it serves what those do.
+    fn followed(&self) -> Option<&Arc<Membership>> {
+        self.membership
+            .as_ref()
+            .filter(|membership| membership.follows)
+    }
+
     async fn deploy(&self, node: &Node, components: &Components) -> Result<Arc<Deployed>> {
         let before = self.serving.load_full();
+        let manifest = match &self.membership {
+            None => None,
+            Some(membership) if membership.follows => {
+                let current = membership.publisher.current();
+                current.map(|published| published.manifest.clone())
+            }
+            Some(membership) => {
+                let (path, name) = (&self.path, &self.name);
+                Some(draw_up(membership, path, name, node, components).await?)
+            }
+        };
         self.deployer
-            .deploy(node, components, Some(&before.stable))
+            .deploy(node, components, manifest, Some(&before.stable))
             .await
             .map(Arc::new)
             .map_err(|problems| anyhow::anyhow!("{problems}"))
@@ -273,6 +337,7 @@ impl Control {
             .as_ref()
             .map_or(&serving.stable, |canary| &canary.deployed);
         let revision = newest.revision;
+        self.tell_others(&serving);
         self.metrics.serve(&serving);
         self.serving.store(serving.clone());
         if serving.canary.is_none() {
@@ -282,12 +347,31 @@ impl Control {
         revision
     }
 
+    /// An origin tells other nodes what it serves from now on; not what is on trial.
+    fn tell_others(&self, serving: &Serving) {
+        let membership = self
+            .membership
+            .as_ref()
+            .filter(|membership| !membership.follows);
+        let (Some(membership), Some(manifest)) = (membership, &serving.stable.manifest) else {
+            return;
+        };
+        let current = membership.publisher.current();
+        if current.is_some_and(|current| *current.id == *serving.stable.published) {
+            return;
+        }
+        if let Err(error) = membership.publisher.publish(manifest.clone()) {
+            tracing::error!("other nodes are not told of this snapshot: {error:#}");
+        }
+    }
+
     async fn obey(&mut self, command: Command) {
         // Who asked may have left: the command was carried out all the same.
         match command {
             Command::Swap(swap, reply) => drop(reply.send(self.swap(swap).await)),
             Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin))),
             Command::RollBack(plugin, reply) => drop(reply.send(self.roll_back(&plugin).await)),
+            Command::Adopt(manifest, reply) => drop(reply.send(self.adopt(&manifest).await)),
             Command::Report(reply) => drop(reply.send(Ok(self.reports()))),
         }
     }
@@ -380,6 +464,9 @@ impl Control {
 
     /// Whether one version of everything serves, so that another change can be made.
     fn sees_no_canary(&self) -> Result<()> {
+        if self.followed().is_some() {
+            bail!("this node serves what its origins do: change plugins there");
+        }
         match &self.serving.load().canary {
             None => Ok(()),
             Some(canary) => bail!(
@@ -504,6 +591,52 @@ impl Figures {
             mean_ms: (mean * 1e3).round() / 1e3,
         }
     }
+}
+
+/// What a node that follows others serves by, with `manifest` from them; nothing of an API where there is none yet.
+///
+/// # Errors
+/// What is wrong with the snapshot.
+pub(crate) fn followed_node(
+    own: &Node,
+    membership: &Membership,
+    manifest: Option<&Manifest>,
+) -> Result<(Node, Components)> {
+    let Some(manifest) = manifest else {
+        return Ok((own.clone(), Components::new()));
+    };
+    let files = &membership.publisher.files;
+    let node = manifest.node(own, files.directory());
+    let node = node.map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    let version = |(plugin, hash): (&String, &String)| (plugin.clone(), files.path(hash));
+    Ok((node, manifest.versions.iter().map(version).collect()))
+}
+
+/// What other nodes are to be told, once it serves here.
+///
+/// # Errors
+/// Where a file that the configuration names cannot be read or kept.
+pub(crate) async fn draw_up(
+    membership: &Membership,
+    path: &Path,
+    name: &str,
+    node: &Node,
+    components: &Components,
+) -> Result<Manifest> {
+    let publisher = membership.publisher.clone();
+    let (path, name, node) = (path.to_owned(), name.to_owned(), node.clone());
+    let components = components.clone();
+    let drawing = tokio::task::spawn_blocking(move || {
+        let files = &publisher.files;
+        let draft = publish::assemble(files, &path, &node, &components)?;
+        let before = match publisher.current() {
+            Some(published) => Some(published.manifest.clone()),
+            None => files.current().unwrap_or_default(), // of the run before
+        };
+        let now_ms = crate::link::told::milliseconds_of(SystemTime::now());
+        Ok(draft.finish(&name, before.as_ref(), now_ms))
+    });
+    drawing.await.context("drawing up a snapshot")?
 }
 
 /// What differs of the settings that a running node keeps.

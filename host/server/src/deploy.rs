@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use http::uri::Authority;
-use tidegate_model::config::{self, Node};
+use tidegate_model::config::{self, Node, Role};
 use tidegate_model::deployment::{self as model, Isolation, LogOutput, Snapshot};
 use tidegate_model::{Place, Problems};
 use tidegate_sandbox::binding::Account;
@@ -23,6 +23,7 @@ use tidegate_sandbox::{
 
 use crate::builtin;
 use crate::configuration;
+use crate::sync::Manifest;
 use crate::telemetry::metrics::{DeployedMetrics, Metrics};
 use crate::versions::Components;
 
@@ -30,6 +31,10 @@ use crate::versions::Components;
 pub struct Deployed {
     /// Counts deployments of this process, from 1; no two have the same.
     pub revision: u64,
+    /// What nodes know it by: the same on every node that serves the same. Empty where no other node is told of it.
+    pub published: Arc<str>,
+    /// What other nodes are told.
+    pub manifest: Option<Manifest>,
     pub snapshot: Snapshot,
     /// In the order of the snapshot's bindings.
     pub bindings: Vec<Arc<Binding>>,
@@ -67,7 +72,8 @@ impl Deployer {
     }
 
     /// Compiles, loads and configures all that `node` names. What did not change since `before` is taken over, with its
-    /// instances. `components` are the files of plugin versions that stand in for what `node` says of them.
+    /// instances. `components` are the files of plugin versions that stand in for what `node` says of them; `manifest` is what
+    /// other nodes are told of it.
     ///
     /// # Errors
     ///
@@ -76,6 +82,7 @@ impl Deployer {
         &self,
         node: &Node,
         components: &Components,
+        manifest: Option<Manifest>,
         before: Option<&Deployed>,
     ) -> Result<Deployed, Problems> {
         let snapshot = model::load(node, &builtin::names())?;
@@ -95,6 +102,8 @@ impl Deployer {
         let revision = self.revision.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(Deployed {
             revision,
+            published: manifest.as_ref().map_or_else(Arc::default, Manifest::id),
+            manifest: manifest.map(|manifest| with_components(manifest, &bindings)),
             snapshot,
             bindings,
             functions,
@@ -157,7 +166,9 @@ impl Deployer {
         problems: &mut Problems,
     ) -> BTreeMap<String, LinkedFunction> {
         let mut loads = Vec::new();
-        for function in node.functions.values() {
+        // Edges invoke none.
+        let invoked = (node.role != Role::Edge).then_some(&node.functions);
+        for function in invoked.into_iter().flat_map(BTreeMap::values) {
             let (runtime, file) = (self.runtime.clone(), function.component.clone());
             let load = tokio::task::spawn_blocking(move || {
                 let bytes = read_component(&file)?;
@@ -293,6 +304,15 @@ impl Deployer {
         };
         let binding = Binding::new(plugin.clone(), options, self.services.clone()).await;
         binding.map_err(|error| error.to_string())
+    }
+}
+
+/// Names what steps are bound to, for who wants it compiled.
+fn with_components(manifest: Manifest, bindings: &[Arc<Binding>]) -> Manifest {
+    let hashes = bindings.iter().map(|binding| binding.plugin().hash.clone());
+    Manifest {
+        components: hashes.collect(),
+        ..manifest
     }
 }
 

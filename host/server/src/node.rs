@@ -1,16 +1,17 @@
 //! A running node: puts its parts together, serves until it is told to end, and takes new snapshots meanwhile.
 
-use std::net::{SocketAddr, TcpListener};
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use tidegate_model::balance::{Balance, HealthThresholds};
-use tidegate_model::config::{self, Node};
+use tidegate_model::config::{self, Node, Role};
 use tidegate_model::headers::Via;
 use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
 use tokio::sync::watch;
@@ -18,21 +19,29 @@ use tokio::task::LocalSet;
 
 use crate::admin::Admin;
 use crate::cache::Cache;
-use crate::control::{self, Control, Signals};
-use crate::deploy::Deployer;
+use crate::control::{self, Control, Signals, draw_up, followed_node};
+use crate::deploy::{Deployed, Deployer};
 use crate::drain::{self, Drain, Outcome};
+use crate::link::dial::Dialer;
+use crate::link::host::{Host, Shared};
+use crate::link::origins::Origins;
+use crate::link::{self, quic};
 use crate::listen::tls::{Identity, Tls};
 use crate::listen::{self, accept};
+use crate::membership::{LinkSockets, Membership};
 use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::services::client::Client;
 use crate::services::keys::Keys;
+use crate::services::rate_limit::Buckets;
 use crate::serving::Serving;
 use crate::store::embedded::Embedded;
+use crate::sync::follow::Follower;
+use crate::sync::manifest::Manifest;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Directory, Upstreams};
-use crate::versions::Versions;
+use crate::versions::{Components, Versions};
 use crate::worker::{self, Worker};
 
 /// Where a node can be reached, once it is ready.
@@ -40,6 +49,9 @@ use crate::worker::{self, Worker};
 pub struct Ready {
     pub listeners: Vec<ReadyListener>,
     pub admin: SocketAddr,
+    /// Where other nodes link to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<SocketAddr>,
     /// From the start of the process to here.
     pub took_ms: u128,
 }
@@ -76,6 +88,12 @@ impl Starting<'_> {
     async fn run(self, ready: impl FnOnce(&Ready)) -> Result<()> {
         let Self { path, node, began } = self;
         let workers = node.threads.map_or_else(cores, usize::from);
+        let name = node.name.clone().unwrap_or_else(host_name);
+        let own = node;
+        let membership = Membership::of(&own, &name)?.map(Arc::new);
+        let last = membership.as_deref().filter(|it| it.follows);
+        let last = last.and_then(Membership::last);
+        let node = own.clone();
         let directory = Directory::new(upstream_settings(&node)?, workers).context("upstreams")?;
         let admin_socket = bind(node.admin.address, 1)?.remove(0);
         let admin = admin_socket.local_addr().context("the admin address")?;
@@ -86,33 +104,47 @@ impl Starting<'_> {
         let lines = Lines::start().context("no thread for log lines")?;
         let client =
             Client::start(directory.clone(), admin).context("no thread for the HTTP client")?;
+        let buckets = match own.role {
+            Role::Edge => Buckets::leased(),
+            Role::Origin | Role::All => Buckets::default(),
+        };
         let services = Arc::new(NodeServices::new(
+            buckets,
             client,
             store.clone(),
             lines,
             metrics.clone(),
         ));
         let settings = SandboxSettings {
-            artifacts: Some(node.data.join("artifacts")),
+            artifacts: Some(own.data.join("artifacts")),
             artifact_bytes_max: node.artifacts.0,
             ..SandboxSettings::default()
         };
         let sandbox = Arc::new(Runtime::new(settings)?);
-        let deployer = Deployer::new(sandbox, services.clone(), metrics.clone());
-        apply_state(&node, &services, &store)?;
+        let deployer = Deployer::new(sandbox.clone(), services.clone(), metrics.clone());
         // Watched before they are read, so that no edit falls between.
         let mut files = Files::new().context("watching files")?;
         files.watch(path, &node);
         let versions = Versions::open(&node.data.join("plugins"))?;
-        let first = match deployer.deploy(&node, &versions.components(), None).await {
-            Ok(deployed) => Arc::new(deployed),
-            Err(problems) => bail!("{problems}"),
+        let first = First {
+            own: &own,
+            path,
+            name: &name,
+            membership: membership.as_deref(),
+            versions: &versions,
+            deployer: &deployer,
         };
-        let first = Arc::new(Serving::only(first));
+        let (node, first) = first.deploy(node, last).await?;
+        apply_state(&node, &services, &store)?;
+        directory
+            .update(upstream_settings(&node)?)
+            .context("upstreams")?;
+        let first = Arc::new(Serving::only(Arc::new(first)));
         metrics.serve(&first);
         let (snapshots, served) = watch::channel(first.clone());
         let serving = Arc::new(ArcSwap::new(first));
         let (commands, commanded) = control::channel();
+        let commands = Arc::new(commands);
 
         let (trigger, drain) = drain::channel();
         let mut identities = Vec::new();
@@ -139,18 +171,51 @@ impl Starting<'_> {
             .collect::<Result<Vec<_>>>()?;
         let cache = Arc::new(Cache::new(&node.cache, workers));
         metrics.watch_cache(cache.clone());
-        let threads = start_workers(
-            &node, workers, listeners, &directory, &cache, &served, &drain,
-        )?;
+        let sockets = LinkSockets::bind(&own, workers)?;
+        let link = match &sockets {
+            Some(sockets) => Some(sockets.tcp[0].local_addr().context("the link's address")?),
+            None => None,
+        };
+        let origins = match &membership {
+            Some(membership) => membership.origins(&own)?,
+            None => None,
+        };
+        let parts = WorkerParts {
+            listeners,
+            link: sockets,
+            shared: membership
+                .as_ref()
+                .map(|it| it.shared(&name, sandbox.clone())),
+            origins: origins.clone().filter(|_| own.role == Role::Edge),
+            directory: &directory,
+            cache: &cache,
+            served: &served,
+            drain: &drain,
+        };
+        let threads = start_workers(&node, workers, parts)?;
+        if let (Some(membership), Some(origins)) = (&membership, origins) {
+            let follower = Follower::new(
+                Dialer::start(origins),
+                membership.publisher.clone(),
+                commands.clone(),
+                cache.clone(),
+                sandbox,
+                services.clone(),
+                metrics.clone(),
+            );
+            tokio::task::spawn_local(follower.run());
+        }
+
+        if let Some(membership) = &membership {
+            tokio::task::spawn_local(membership.clone().keep_own_certificate());
+        }
 
         let drain_within = node.timeouts.drain;
-        let names = (
-            node.name.clone().unwrap_or_else(host_name),
-            node.region.clone(),
-        );
         let service = Admin {
-            name: names.0,
-            region: names.1,
+            name: name.clone(),
+            region: own.region.clone(),
+            role: own.role,
+            membership: membership.clone(),
             metrics: metrics.clone(),
             serving: serving.clone(),
             cache,
@@ -163,7 +228,10 @@ impl Starting<'_> {
 
         let control = Control {
             path: path.to_owned(),
+            own,
             node,
+            name,
+            membership,
             deployer,
             services,
             store,
@@ -182,6 +250,7 @@ impl Starting<'_> {
         ready(&Ready {
             listeners: addresses,
             admin,
+            link,
             took_ms,
         });
 
@@ -197,6 +266,67 @@ impl Starting<'_> {
             .sum();
         tracing::info!(cut_off = cut, "drained");
         Ok(())
+    }
+}
+
+/// What a node serves from the start.
+struct First<'a> {
+    own: &'a Node,
+    path: &'a Path,
+    name: &'a str,
+    membership: Option<&'a Membership>,
+    versions: &'a Versions,
+    deployer: &'a Deployer,
+}
+
+impl First<'_> {
+    /// The deployment, and the configuration that it is of: on a follower, its last snapshot's.
+    async fn deploy(self, node: Node, last: Option<Manifest>) -> Result<(Node, Deployed)> {
+        let Some(membership) = self.membership else {
+            let deployed = self
+                .deployed(&node, &self.versions.components(), None)
+                .await?;
+            return Ok((node, deployed));
+        };
+        if !membership.follows {
+            let components = self.versions.components();
+            let manifest = draw_up(membership, self.path, self.name, &node, &components).await?;
+            let deployed = self.deployed(&node, &components, Some(manifest)).await?;
+            if let Some(manifest) = &deployed.manifest {
+                membership.publisher.publish(manifest.clone())?;
+            }
+            return Ok((node, deployed));
+        }
+        if let Some(last) = last {
+            match self.follow(membership, &last).await {
+                Ok(followed) => return Ok(followed),
+                Err(error) => tracing::error!(
+                    "the last snapshot cannot be served, waiting for an origin's: {error:#}"
+                ),
+            }
+        }
+        let deployed = self.deployed(&node, &Components::new(), None).await?;
+        Ok((node, deployed))
+    }
+
+    async fn follow(&self, membership: &Membership, last: &Manifest) -> Result<(Node, Deployed)> {
+        let (node, components) = followed_node(self.own, membership, Some(last))?;
+        let deployed = self
+            .deployed(&node, &components, Some(last.clone()))
+            .await?;
+        membership.publisher.publish(last.clone())?;
+        tracing::info!(snapshot = &*deployed.published, "serving the last snapshot");
+        Ok((node, deployed))
+    }
+
+    async fn deployed(
+        &self,
+        node: &Node,
+        components: &Components,
+        manifest: Option<Manifest>,
+    ) -> Result<Deployed> {
+        let deployed = self.deployer.deploy(node, components, manifest, None).await;
+        deployed.map_err(|problems| anyhow::anyhow!("{problems}"))
     }
 }
 
@@ -223,24 +353,42 @@ impl Bound {
 struct WorkerStart {
     shard: usize,
     settings: worker::Settings,
+    workers: usize,
     sockets: Vec<(TcpListener, Option<Arc<Tls>>, listen::Settings)>,
+    link: Option<(UdpSocket, TcpListener, Arc<Shared>)>,
+    origins: Option<Arc<Origins>>,
     directory: Arc<Directory>,
     cache: Arc<Cache>,
     snapshots: watch::Receiver<Arc<Serving>>,
     drain: drain::Signal,
 }
 
+/// What the workers of a node are made of.
+struct WorkerParts<'a> {
+    listeners: Vec<Bound>,
+    link: Option<LinkSockets>,
+    shared: Option<Arc<Shared>>,
+    /// On an edge: where what is behind the cache is asked of.
+    origins: Option<Arc<Origins>>,
+    directory: &'a Arc<Directory>,
+    cache: &'a Arc<Cache>,
+    served: &'a watch::Receiver<Arc<Serving>>,
+    drain: &'a drain::Signal,
+}
+
 fn start_workers(
     node: &Node,
     workers: usize,
-    listeners: Vec<Bound>,
-    directory: &Arc<Directory>,
-    cache: &Arc<Cache>,
-    snapshots: &watch::Receiver<Arc<Serving>>,
-    drain: &drain::Signal,
+    parts: WorkerParts<'_>,
 ) -> Result<Vec<JoinHandle<Result<Outcome>>>> {
     let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in listeners {
+    let mut links: Vec<Option<_>> = (0..workers).map(|_| None).collect();
+    if let (Some(LinkSockets { udp, tcp }), Some(shared)) = (parts.link, &parts.shared) {
+        for (place, (udp, tcp)) in udp.into_iter().zip(tcp).enumerate() {
+            links[place] = Some((udp, tcp, shared.clone()));
+        }
+    }
+    for listener in parts.listeners {
         for (worker, socket) in listener.sockets.into_iter().enumerate() {
             sockets[worker].push((socket, listener.tls.clone(), listener.settings.clone()));
         }
@@ -249,23 +397,28 @@ fn start_workers(
         body_bytes_max: node.limits.body.0,
         body_timeout: node.timeouts.body,
         via: Via::new("tidegate").context("the pseudonym in Via is a token")?,
+        keeps_before: node.link.is_some(),
     };
-    let start = |(shard, sockets)| {
+    let start = |(shard, (sockets, link))| {
         let start = WorkerStart {
             shard,
+            workers,
             settings: settings.clone(),
             sockets,
-            directory: directory.clone(),
-            cache: cache.clone(),
-            snapshots: snapshots.clone(),
-            drain: drain.clone(),
+            link,
+            origins: parts.origins.clone(),
+            directory: parts.directory.clone(),
+            cache: parts.cache.clone(),
+            snapshots: parts.served.clone(),
+            drain: parts.drain.clone(),
         };
         thread::Builder::new()
             .name(format!("worker-{shard}"))
             .spawn(move || start.run())
             .context("no thread for a worker")
     };
-    sockets.into_iter().enumerate().map(start).collect()
+    let parts_of_each = sockets.into_iter().zip(links).enumerate();
+    parts_of_each.map(start).collect()
 }
 
 impl WorkerStart {
@@ -280,7 +433,15 @@ impl WorkerStart {
     async fn serve(mut self) -> Result<Outcome> {
         let upstreams = Upstreams::new(self.directory);
         let first = self.snapshots.borrow_and_update().clone();
-        let worker = Worker::new(self.settings, upstreams, self.cache, self.shard, &first);
+        let dialer = self.origins.map(Dialer::start);
+        let worker = Worker::new(
+            self.settings,
+            upstreams,
+            self.cache,
+            dialer,
+            self.shard,
+            &first,
+        );
         let worker = Rc::new(worker);
         let adopting = worker.clone();
         let mut snapshots = self.snapshots;
@@ -302,6 +463,23 @@ impl WorkerStart {
             tokio::task::spawn_local(async move {
                 if let Err(error) = accepting.await {
                     tracing::error!(%error, "a listener ended");
+                }
+            });
+        }
+        if let Some((udp, tcp, shared)) = self.link {
+            let (quic_tls, tcp_tls) = Membership::tls(&shared.identity)?;
+            let endpoint = quic::server(udp, quic_tls, self.shard, self.workers)?;
+            let host = Rc::new(Host {
+                worker: worker.clone(),
+                shared,
+                drain: drain.clone(),
+                joining: Cell::new(0),
+            });
+            tokio::task::spawn_local(link::accept::quic(endpoint, host.clone(), drain.clone()));
+            let accepting = link::accept::tcp(tcp, Arc::new(tcp_tls), host, drain.clone());
+            tokio::task::spawn_local(async move {
+                if let Err(error) = accepting.await {
+                    tracing::error!(%error, "the link's TCP port ended");
                 }
             });
         }
@@ -351,7 +529,7 @@ pub(crate) fn apply_state(node: &Node, services: &NodeServices, store: &Embedded
     Ok(())
 }
 
-fn secret_value(name: &str, source: &config::SecretSource) -> Result<String> {
+pub(crate) fn secret_value(name: &str, source: &config::SecretSource) -> Result<String> {
     match source {
         config::SecretSource::File(path) => {
             let text = std::fs::read_to_string(path)

@@ -89,9 +89,22 @@ pub enum Proof {
     None(String),
 }
 
+/// The lines about regions, which a test of tests/it/region.rs types.
+pub fn typed_by_tests(markdown: &str) -> BTreeSet<String> {
+    let section = markdown.split_once("**Deploy regions.**");
+    let section = section.map_or("", |(_, rest)| rest);
+    let end = section.find("\nHow it is made:").unwrap_or(section.len());
+    commands(&section[..end]).into_iter().collect()
+}
+
 /// Decides how `command` is proved. `aliases`: the cargo aliases of the project; `tried`: the lines that the demo prints and
-/// checks.
-pub fn proof(command: &str, aliases: &BTreeSet<String>, tried: &BTreeSet<String>) -> Proof {
+/// checks; `typed`: those that a test types.
+pub fn proof(
+    command: &str,
+    aliases: &BTreeSet<String>,
+    tried: &BTreeSet<String>,
+    typed: &BTreeSet<String>,
+) -> Proof {
     let words: Vec<&str> = command.split_whitespace().collect();
     match words.as_slice() {
         ["git", "clone", ..]
@@ -103,12 +116,13 @@ pub fn proof(command: &str, aliases: &BTreeSet<String>, tried: &BTreeSet<String>
         ["cargo", "run", "-p", "tidegate", "--", ..] => {
             let node = words.iter().skip(5).copied();
             let command = std::iter::once("tidegate").chain(node).collect::<Vec<_>>();
-            proof(&command.join(" "), aliases, tried)
+            proof(&command.join(" "), aliases, tried, typed)
         }
         ["cargo", "build" | "test" | "install", ..] => Proof::Elsewhere,
         ["cargo", alias, ..] if aliases.contains(*alias) => Proof::Elsewhere,
         ["cargo", alias, ..] => Proof::None(format!("there is no cargo alias {alias}")),
         ["curl", ..] if tried.contains(command) => Proof::Elsewhere,
+        _ if typed.contains(command) => Proof::Elsewhere,
         ["curl", ..] => Proof::None("`cargo demo` prints no such line".into()),
         ["tidegate", "check", ..] | ["tidegate", .., "--help"] => {
             Proof::Run(words.iter().map(|word| (*word).to_owned()).collect())
@@ -148,7 +162,12 @@ mod tests {
     fn a_line_that_nothing_runs_is_named() {
         let aliases = BTreeSet::from(["demo".to_owned()]);
         let tried = BTreeSet::from(["curl -i http://x".to_owned()]);
+        let typed = typed_by_tests(
+            "```sh\nmake\n```\n**Deploy regions.** A\n```sh\ntidegate node list\n```\nHow it is made:\n```sh\nmake\n```\n",
+        );
         let cases = [
+            ("tidegate node list", true),
+            ("tidegate node dance", false),
             ("cargo demo --release", true),
             ("cargo dmeo", false),
             ("curl -i http://x", true),
@@ -159,7 +178,7 @@ mod tests {
         ];
         for (command, proved) in cases {
             assert_eq!(
-                !matches!(proof(command, &aliases, &tried), Proof::None(_)),
+                !matches!(proof(command, &aliases, &tried, &typed), Proof::None(_)),
                 proved,
                 "{command}"
             );
@@ -168,6 +187,7 @@ mod tests {
             "cargo run -p tidegate -- check configs/minimal.toml",
             &aliases,
             &tried,
+            &typed,
         );
         assert_eq!(
             checked,
@@ -177,7 +197,12 @@ mod tests {
                     .into()
             )
         );
-        let served = proof("tidegate serve configs/minimal.toml", &aliases, &tried);
+        let served = proof(
+            "tidegate serve configs/minimal.toml",
+            &aliases,
+            &tried,
+            &typed,
+        );
         assert_eq!(
             served,
             Proof::Run(

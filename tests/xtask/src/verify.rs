@@ -257,10 +257,11 @@ fn check_readme(_: &mut Tests) -> anyhow::Result<Outcome> {
     let configuration = Configuration::read(&root().join("configs/demo/node.toml"))?;
     let attempts = demo::attempts(&configuration, configuration.addresses()?.0)?;
     let tried = attempts.into_iter().map(|attempt| attempt.line).collect();
+    let typed = readme::typed_by_tests(&text);
     let commands = readme::commands(&text);
     let mut wrong = Vec::new();
     for command in &commands {
-        match readme::proof(command, &aliases, &tried) {
+        match readme::proof(command, &aliases, &tried, &typed) {
             Proof::Elsewhere => {}
             Proof::None(reason) => wrong.push(format!("`{command}`: {reason}")),
             Proof::Run(words) => {

@@ -4,19 +4,20 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::source::Source;
 use crate::problem::Place;
 
-/// An API key. Its `Debug` form leaves the value out.
+/// An API key. Its value is not kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     /// Safe to log.
     pub id: String,
     pub name: String,
-    /// What callers send: 20 to 128 visible ASCII characters.
-    pub value: String,
+    /// SHA-256 of what callers send.
+    pub digest: [u8; 32],
     pub enabled: bool,
     /// Where it may be used.
     pub stages: Vec<StageName>,
@@ -65,10 +66,12 @@ pub(super) struct KeyFile {
     name: Option<Spanned<String>>,
     /// Default: `name`. Shown in logs as `$context.identity.apiKeyId`.
     id: Option<String>,
-    /// This or `value-file` is required.
+    /// This, `value-file` or `digest` is required: 20 to 128 visible ASCII characters.
     value: Option<Spanned<String>>,
     /// A file that holds the value, less one line end at its end.
     value_file: Option<Spanned<String>>,
+    /// SHA-256 of the value in hex, for who keeps the value elsewhere.
+    digest: Option<Spanned<String>>,
     /// Default true.
     enabled: Option<bool>,
     /// `api/stage` each. Required: a key for nothing is a mistake.
@@ -97,38 +100,59 @@ impl KeyFile {
         for written in file.stages.iter().flatten() {
             stages.extend(stage_of(&owner, written, served, source));
         }
-        let value = match (file.value, file.value_file) {
-            (Some(value), None) => value,
-            (None, Some(path)) => value_in(&owner, path, source)?,
-            (None, None) => {
+        let digest = match (file.value, file.value_file, file.digest) {
+            (Some(value), None, None) => digest_of(&owner, &value, source)?,
+            (None, Some(path), None) => {
+                let value = value_in(&owner, path, source)?;
+                digest_of(&owner, &value, source)?
+            }
+            (None, None, Some(digest)) => digest_in(&owner, &digest, source)?,
+            (None, None, None) => {
                 source.missing(&span, &owner, "value");
                 return None;
             }
-            (Some(_), Some(path)) => {
+            (_, Some(second), _) | (_, _, Some(second)) => {
                 source.problem(
-                    &path.span(),
-                    format!("{owner}: has both `value` and `value-file`"),
+                    &second.span(),
+                    format!("{owner}: has more than one of `value`, `value-file` and `digest`"),
                 );
                 return None;
             }
         };
-        let visible = value.get_ref().bytes().all(|byte| byte.is_ascii_graphic());
-        if !visible || !(20..=128).contains(&value.get_ref().len()) {
-            source.problem(
-                &value.span(),
-                format!("{owner}: its value is not 20 to 128 visible ASCII characters"),
-            );
-            return None;
-        }
         Some(ApiKey {
             id: file.id.unwrap_or_else(|| name.clone()),
             name,
-            value: value.into_inner(),
+            digest,
             enabled: file.enabled.unwrap_or(true),
             stages,
             place: source.place(&span),
         })
     }
+}
+
+fn digest_of(owner: &str, value: &Spanned<String>, source: &mut Source) -> Option<[u8; 32]> {
+    let text = value.get_ref();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) || !(20..=128).contains(&text.len()) {
+        source.problem(
+            &value.span(),
+            format!("{owner}: its value is not 20 to 128 visible ASCII characters"),
+        );
+        return None;
+    }
+    Some(Sha256::digest(text).into())
+}
+
+fn digest_in(owner: &str, written: &Spanned<String>, source: &mut Source) -> Option<[u8; 32]> {
+    let text = written.get_ref();
+    let octet = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    let octets: Option<Vec<u8>> = (0..text.len()).step_by(2).map(octet).collect();
+    let digest = octets.and_then(|octets| octets.try_into().ok());
+    if digest.is_none() {
+        let message = format!("{owner}: its `digest` is not the 64 hex digits of a SHA-256");
+        let hint = "printf %s \"$VALUE\" | sha256sum".to_owned();
+        source.problem_with_hint(&written.span(), message, Some(hint));
+    }
+    digest
 }
 
 fn stage_of(

@@ -59,7 +59,8 @@ pub fn load(path: &Path) -> Result<Node, Problems> {
 pub fn parse(path: &Path, text: &str) -> Result<Node, Problems> {
     let mut source = source::Source::new(path, text);
     let file: node::NodeFile = source.read(text);
-    let node = file.compile(&mut source);
+    let mut node = file.compile(&mut source);
+    node.text = text.into();
     source.problems.or(node)
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -22,6 +23,8 @@ use super::upstream::{Upstream, UpstreamFile};
 /// All that a node is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
+    /// As it was written.
+    pub text: Arc<str>,
     /// `None`: the host name.
     pub name: Option<String>,
     pub role: Role,
@@ -127,6 +130,7 @@ impl NodeFile {
         let artifacts = limits::at_least("node", "artifacts", written, ARTIFACTS_LEAST, source)
             .unwrap_or(ByteSize::mib(2048));
         Node {
+            text: Arc::default(), // the caller's
             artifacts,
             name: node.name.and_then(|name| name_of(name, source)),
             role: node.role.map(Spanned::into_inner).unwrap_or_default(),
@@ -213,7 +217,7 @@ fn apis(files: Vec<Spanned<ApiFile>>, source: &mut Source) -> Vec<Api> {
 
 fn keys(files: Vec<Spanned<KeyFile>>, served: &[String], source: &mut Source) -> Vec<ApiKey> {
     let mut keys: Vec<ApiKey> = Vec::new();
-    let mut values: HashMap<String, String> = HashMap::new();
+    let mut values: HashMap<[u8; 32], String> = HashMap::new();
     for file in files {
         let span = file.span();
         let Some(key) = KeyFile::compile(file, served, source) else {
@@ -222,7 +226,7 @@ fn keys(files: Vec<Spanned<KeyFile>>, served: &[String], source: &mut Source) ->
         if keys.iter().any(|other| other.id == key.id) {
             source.problem(&span, format!("key \"{}\" is there twice", key.id));
         }
-        if let Some(other) = values.insert(key.value.clone(), key.name.clone()) {
+        if let Some(other) = values.insert(key.digest, key.name.clone()) {
             source.problem(
                 &span,
                 format!("key \"{}\" has the value of key \"{other}\"", key.name),

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -163,7 +164,18 @@ fn the_value_of_a_key_is_not_shown() {
     let text = "[[listener]]\naddress = '127.0.0.1:0'\n[[api]]\nid = 'x'\ndefinition = 'a'\nstage.dev = {}\n\
                 [[key]]\nname = 'k'\nvalue = 'secret-0123456789-abc'\nstages = ['x/dev']";
     let node = parse_text(text).unwrap();
-    assert_eq!(node.keys[0].value, "secret-0123456789-abc");
+    let digest = "digest = 'd9f8bd3fd9f97ff0c3fc1ce51eeb8da0a8c3f3ef7c1ffd5e1a6b2e2f0f9d4f11'";
+    let by_digest = text.replace("value = 'secret-0123456789-abc'", digest);
+    let hex: String = parse_text(&by_digest).unwrap().keys[0]
+        .digest
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    assert_eq!(format!("digest = '{hex}'"), digest);
+    assert_eq!(
+        node.keys[0].digest,
+        <[u8; 32]>::from(Sha256::digest("secret-0123456789-abc"))
+    );
     assert!(!format!("{node:?}").contains("secret-0123456789-abc"));
 }
 

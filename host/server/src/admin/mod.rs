@@ -4,6 +4,7 @@
 //! send without asking first (PUT), and a `Host` that is this machine's own, so that no name of a stranger's leads here.
 
 mod cache;
+mod nodes;
 mod plugins;
 
 use std::rc::Rc;
@@ -14,12 +15,14 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
+use tidegate_model::config::Role;
 
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::control::Commands;
 use crate::drain;
 use crate::listen::{Connection, Service};
+use crate::membership::Membership;
 use crate::request::reply;
 use crate::serving::Serving;
 use crate::telemetry::metrics::Metrics;
@@ -31,7 +34,10 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub serving: Arc<ArcSwap<Serving>>,
     pub cache: Arc<Cache>,
-    pub commands: Commands,
+    pub role: Role,
+    /// What the node has in common with others.
+    pub membership: Option<Arc<Membership>>,
+    pub commands: Arc<Commands>,
     pub drain: drain::Signal,
 }
 
@@ -50,7 +56,11 @@ impl Service for Admin {
             (true, "/metrics") => self.metrics(),
             (true, "/tidegate/v1/node") => reply::json(&self.node()),
             (_, "/tidegate/v1/cache" | "/tidegate/v1/cache/purge") => {
-                cache::answer(&self.cache, &request).await
+                let purges = self.membership.as_ref().map(|it| &it.purges);
+                cache::answer(&self.cache, purges, &request).await
+            }
+            (_, path) if path.starts_with("/tidegate/v1/nodes") => {
+                nodes::answer(&self, request).await
             }
             (_, path) => match path.strip_prefix("/tidegate/v1/plugins") {
                 Some(rest) => {
@@ -59,7 +69,7 @@ impl Service for Admin {
                 }
                 None if read => message(
                     StatusCode::NOT_FOUND,
-                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/cache and /tidegate/v1/plugins",
+                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/cache and /tidegate/v1/plugins",
                 ),
                 None => message(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
             },
@@ -92,6 +102,11 @@ impl Admin {
         if self.drain.is_pulled() {
             return message(StatusCode::SERVICE_UNAVAILABLE, "draining");
         }
+        let follows = self.membership.as_ref().is_some_and(|it| it.follows);
+        if follows && self.serving.load().stable.published.is_empty() {
+            let waiting = "waiting for the first snapshot of an origin";
+            return message(StatusCode::SERVICE_UNAVAILABLE, waiting);
+        }
         message(StatusCode::OK, "ready")
     }
 
@@ -120,6 +135,8 @@ impl Admin {
         json!({
             "name": self.name,
             "region": self.region,
+            "role": self.role.as_str(),
+            "snapshot": *deployed.published,
             "version": env!("CARGO_PKG_VERSION"),
             "revision": deployed.revision,
             "stages": stages.collect::<Vec<_>>(),

@@ -1,6 +1,7 @@
 //! What of the cache is to go.
 
 use tidegate_model::cache::key::Named;
+use tidegate_model::uri;
 
 use super::stored::Stored;
 
@@ -34,6 +35,35 @@ struct Place {
 }
 
 impl Purge {
+    /// What the query of `/tidegate/v1/cache/purge` names: one of `url`, `prefix`, `tag`, `stage` and `all=true`, and
+    /// `soft=true`.
+    ///
+    /// # Errors
+    /// A sentence, where it names nothing, or more than one thing.
+    pub fn from_query(query: &str) -> Result<Self, String> {
+        let parameter = |name| uri::query_parameter(query, name);
+        let is_true = |name| parameter(name).is_some_and(|value| value == "true");
+        let mut named = Vec::new();
+        if let Some(url) = parameter("url") {
+            named.push(Self::url(&url)?);
+        }
+        if let Some(prefix) = parameter("prefix") {
+            named.push(Self::prefix(&prefix)?);
+        }
+        named.extend(parameter("tag").map(|tag| Self::tag(&tag)));
+        named.extend(parameter("stage").map(|stage| Self::stage(&stage)));
+        if is_true("all") {
+            named.push(Self::all());
+        }
+        match <[Self; 1]>::try_from(named) {
+            Ok([mut purge]) => {
+                purge.soft = is_true("soft");
+                Ok(purge)
+            }
+            Err(_) => Err("name one of url, prefix, tag, stage, or all=true".to_owned()),
+        }
+    }
+
     /// One URL: `http://host/path?query`, or `/path?query` for every host. The path is the one below the stage.
     ///
     /// # Errors

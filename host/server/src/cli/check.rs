@@ -72,7 +72,7 @@ fn deployable(file: &Path) -> Result<Problems> {
         .enable_all()
         .build()?;
     Ok(runtime
-        .block_on(deployer.deploy(&node, &Default::default(), None))
+        .block_on(deployer.deploy(&node, &Default::default(), None, None))
         .err()
         .unwrap_or_default())
 }

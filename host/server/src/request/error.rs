@@ -9,6 +9,7 @@ use http::StatusCode;
 use tidegate_sandbox::Fault;
 
 use crate::body::BodyError;
+use crate::link::LinkError;
 use crate::upstream::UpstreamError;
 
 /// Why a request is answered by the gateway.
@@ -107,6 +108,21 @@ pub enum GatewayError {
         /// How.
         fault: Fault,
     },
+    /// The origin that an edge asked answered for itself.
+    #[error("at the origin: {cause}")]
+    AtOrigin {
+        /// The origin's.
+        status: StatusCode,
+        /// What the caller is told.
+        message: String,
+        /// The gateway response type.
+        response_type: &'static str,
+        /// For the log.
+        cause: String,
+    },
+    /// An edge got no answer of an origin.
+    #[error("the origin gave no answer: {0}")]
+    Link(#[source] LinkError),
     /// The response's body is larger than a plugin may have it, or broke off.
     #[error("the integration's response cannot be read: {0}")]
     ResponseBody(#[source] BodyError),
@@ -191,10 +207,36 @@ impl GatewayError {
                 fault: Fault::Busy, ..
             } => (503, UNAVAILABLE, "INTEGRATION_FAILURE", Operator),
             Self::Function { .. } => (502, INTERNAL, "INTEGRATION_FAILURE", Operator),
+            Self::AtOrigin {
+                status,
+                message,
+                response_type,
+                ..
+            } => {
+                let concern = if status.is_server_error() {
+                    Operator
+                } else {
+                    Sender
+                };
+                (status.as_u16(), message.as_str(), *response_type, concern)
+            }
+            Self::Link(LinkError::Timeout) => (504, TIMEOUT, "INTEGRATION_TIMEOUT", Operator),
+            Self::Link(LinkError::Unreachable | LinkError::OtherSnapshot) => {
+                (503, UNAVAILABLE, "INTEGRATION_FAILURE", Operator)
+            }
+            Self::Link(LinkError::Broken(_) | LinkError::Unintelligible(_)) => {
+                (502, INTERNAL, "INTEGRATION_FAILURE", Operator)
+            }
             Self::ResponseBody(_) => (502, INTERNAL, "INTEGRATION_FAILURE", Operator),
         };
         disposition(status, message, response_type, concern)
     }
+}
+
+/// A gateway response type by its name, as an origin tells it.
+pub fn response_type(name: &str) -> &'static str {
+    let known = RESPONSE_TYPES.iter().find(|known| **known == name);
+    known.copied().unwrap_or("DEFAULT_5XX")
 }
 
 fn upstream(error: &UpstreamError) -> Disposition {
@@ -230,6 +272,16 @@ fn disposition(
     }
 }
 
+/// Those of what goes on behind the cache.
+const RESPONSE_TYPES: [&str; 7] = [
+    "API_CONFIGURATION_ERROR",
+    "DEFAULT_4XX",
+    "DEFAULT_5XX",
+    "INTEGRATION_FAILURE",
+    "INTEGRATION_TIMEOUT",
+    "REQUEST_TOO_LARGE",
+    "ACCESS_DENIED",
+];
 const INTERNAL: &str = "Internal server error";
 const TIMEOUT: &str = "Endpoint request timed out";
 const UNAVAILABLE: &str = "Service Unavailable";

@@ -82,6 +82,13 @@ impl RequestId {
         Self(text)
     }
 
+    /// One that another node has given.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = |octet: &u8| octet.is_ascii_hexdigit() || *octet == b'-';
+        let octets: [u8; 36] = text.as_bytes().try_into().ok()?;
+        octets.iter().all(fits).then_some(Self(octets))
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits and dashes")

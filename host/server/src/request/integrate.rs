@@ -253,7 +253,7 @@ async fn invoke(
     }))
 }
 
-fn wants_trailers(te: &HeaderValue) -> bool {
+pub(super) fn wants_trailers(te: &HeaderValue) -> bool {
     te.as_bytes()
         .split(|byte| *byte == b',')
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -328,7 +328,7 @@ fn function_request(
 }
 
 /// The collected body where a step collected it, else the one that streams.
-fn sent_body(exchange: &Exchange, streaming: Body) -> Body {
+pub(super) fn sent_body(exchange: &Exchange, streaming: Body) -> Body {
     match &exchange.body {
         Some(collected) if collected.is_empty() => Body::Empty,
         Some(collected) => Body::Full(collected.clone()),

@@ -6,8 +6,10 @@ mod cache;
 pub mod context;
 pub mod error;
 pub mod exchange;
+pub mod forwarded;
 mod gatekeep;
 mod integrate;
+mod link;
 mod receive;
 mod record;
 pub mod reply;
@@ -95,7 +97,7 @@ enum Answer {
     Transform(Response<Body>),
 }
 
-/// Asks the integration, by what request transforms make of the request.
+/// Asks the integration, by what request transforms make of the request; on an edge, an origin does.
 async fn answer(
     worker: &Worker,
     local: &Local,
@@ -103,6 +105,14 @@ async fn answer(
     exchange: &mut Arc<Exchange>,
     body: &mut Body,
 ) -> Result<Answer, GatewayError> {
+    if let Some(dialer) = worker
+        .dialer
+        .as_ref()
+        .filter(|_| !local.answers_here(route))
+    {
+        let body = std::mem::take(body);
+        return Box::pin(link::ask(dialer, local, route, exchange, body)).await;
+    }
     match transform::request(local, route, exchange, body).await? {
         Transformed::Proceed => {
             let body = std::mem::take(body);

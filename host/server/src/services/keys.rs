@@ -31,7 +31,7 @@ impl Keys {
                 name: key.name.clone(),
             };
             (
-                digest_of(&key.value),
+                key.digest,
                 Key {
                     public,
                     enabled: key.enabled,

@@ -28,7 +28,7 @@ use rate_limit::Buckets;
 pub struct NodeServices {
     pub keys: ArcSwap<Keys>,
     pub secrets: ArcSwap<BTreeMap<String, String>>,
-    buckets: Buckets,
+    pub buckets: Buckets,
     client: Client,
     key_sets: Arc<KeySets>,
     tables: Arc<dyn Tables>,
@@ -38,6 +38,7 @@ pub struct NodeServices {
 
 impl NodeServices {
     pub fn new(
+        buckets: Buckets,
         client: Client,
         tables: Arc<dyn Tables>,
         lines: Lines,
@@ -46,7 +47,7 @@ impl NodeServices {
         Self {
             keys: ArcSwap::default(),
             secrets: ArcSwap::default(),
-            buckets: Buckets::default(),
+            buckets,
             key_sets: Arc::new(KeySets::new(client.clone())),
             client,
             tables,

@@ -111,6 +111,18 @@ impl Metrics {
         })
     }
 
+    /// Requests answered since the start.
+    pub fn requests_total(&self) -> u64 {
+        let routes = lock(&self.routes);
+        let all = routes.values().chain([&self.unrouted]);
+        let of = |route: &Arc<RouteMetrics>| -> u64 {
+            (0..STATUS_CODES)
+                .map(|code| route.sum(|shard| &shard.by_status[code]))
+                .sum()
+        };
+        all.map(of).sum()
+    }
+
     /// The metrics for a deployment's stages: those of routes that were there before go on. Those of routes that no
     /// deployment has any more go with it: definitions that change for years leave nothing behind.
     pub fn deployed(&self, snapshot: &Snapshot) -> DeployedMetrics {

@@ -26,6 +26,7 @@ pub use sinks::{SinkTasks, Sinks};
 use crate::body::Body;
 use crate::cache::{Cache, Outcome};
 use crate::deploy::Deployed;
+use crate::link::dial::Dialer;
 use crate::listen::{Connection, Service};
 use crate::request;
 use crate::request::exchange::{Exchange, Viewer, draw};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// The node's entry in `Via`.
     pub via: Via,
+    /// Edges may ask by what was served before.
+    pub keeps_before: bool,
 }
 
 /// One worker thread's state.
@@ -50,12 +53,16 @@ pub struct Worker {
     pub settings: Settings,
     pub upstreams: Upstreams,
     pub cache: Arc<Cache>,
+    /// On an edge: the way to the origins.
+    pub dialer: Option<Rc<Dialer>>,
     /// Questions behind viewers that have been served.
     behind: RefCell<JoinSet<()>>,
     /// Which of the metrics' shards is this thread's.
     shard: usize,
     sinks: SinkTasks,
     serving: RefCell<View>,
+    /// On an origin: views of the snapshots before, newest first, which edges may still decide by.
+    before: RefCell<Vec<Rc<Local>>>,
     peers: RefCell<HashMap<(IpAddr, bool, u16), Rc<Peer>>>,
 }
 
@@ -74,6 +81,8 @@ pub struct Local {
     pools: Vec<Rc<Pool>>,
     /// By [`BindingId`]; what is no integration's is `Call`.
     integrations: Vec<Integration>,
+    /// By [`BindingId`]: an integration that answers by itself.
+    asks_nobody: Vec<bool>,
     functions: HashMap<String, FunctionPool>,
     /// By the address of the stage, which the snapshot keeps alive.
     stages: HashMap<*const Stage, Rc<StageLocal>>,
@@ -155,6 +164,7 @@ impl Worker {
         settings: Settings,
         upstreams: Upstreams,
         cache: Arc<Cache>,
+        dialer: Option<Rc<Dialer>>,
         shard: usize,
         serving: &Arc<Serving>,
     ) -> Self {
@@ -165,9 +175,11 @@ impl Worker {
             settings,
             upstreams,
             cache,
+            dialer,
             behind: RefCell::default(),
             shard,
             serving: RefCell::new(view),
+            before: RefCell::default(),
             peers: RefCell::default(),
         }
     }
@@ -189,7 +201,34 @@ impl Worker {
             let known: Vec<&Local> = std::iter::once(&*before.stable).chain(canary).collect();
             View::new(serving, &self.upstreams, &self.sinks, self.shard, &known)
         };
-        self.serving.replace(next);
+        let before = self.serving.replace(next);
+        if self.settings.keeps_before {
+            self.keep_before(before.stable);
+        }
+    }
+
+    /// What an edge decided by: the snapshot of that identifier, where it is served or was not long ago.
+    pub fn published(&self, snapshot: &str) -> Option<Rc<Local>> {
+        let serving = self.serving.borrow();
+        if *serving.stable.deployed.published == *snapshot {
+            return Some(serving.stable.clone());
+        }
+        let before = self.before.borrow();
+        let same = |local: &&Rc<Local>| *local.deployed.published == *snapshot;
+        before.iter().find(same).cloned()
+    }
+
+    fn keep_before(&self, local: Rc<Local>) {
+        let current = self.serving.borrow().stable.deployed.published.clone();
+        let mut before = self.before.borrow_mut();
+        before.retain(|other| {
+            let id = &other.deployed.published;
+            *id != current && *id != local.deployed.published
+        });
+        if local.deployed.published != current {
+            before.insert(0, local);
+        }
+        before.truncate(BEFORE_MAX);
     }
 
     /// Counts what the cache did for a request.
@@ -306,15 +345,22 @@ impl Local {
             .iter()
             .map(|(name, linked)| (name.clone(), linked.pool(before)))
             .collect();
-        let integrations = pools
+        let integrations: Vec<Integration> = pools
             .iter()
             .enumerate()
             .map(|(place, pool)| integration(place, pool, &functions, &deployed, upstreams))
+            .collect();
+        let bindings = integrations.iter().zip(&deployed.snapshot.bindings);
+        let asks_nobody = bindings
+            .map(|(integration, binding)| {
+                matches!(integration, Integration::Respond(_)) || binding.plugin == MOCK
+            })
             .collect();
         let unrouted = MetricsHandle(deployed.metrics.unrouted.clone(), shard);
         let mut local = Self {
             pools,
             integrations,
+            asks_nobody,
             functions,
             stages: HashMap::new(),
             unrouted,
@@ -337,6 +383,12 @@ impl Local {
     /// The instances of a binding.
     pub fn pool(&self, id: BindingId) -> &Pool {
         &self.pools[id.0 as usize]
+    }
+
+    /// Whether an edge answers by itself: the integration asks nobody, or there is none.
+    pub fn answers_here(&self, route: &Route) -> bool {
+        let integration = route.pipeline.integration;
+        integration.is_none_or(|id| self.asks_nobody[id.0 as usize])
     }
 
     /// How an integration is carried out.
@@ -532,14 +584,14 @@ fn integration(
             function,
             timeout_ms,
         } => {
-            let pool = functions
-                .get(function)
-                .expect("a deployment names functions that the node has")
-                .clone();
-            Integration::Invoke {
-                name: function.clone(),
-                pool,
-                timeout: milliseconds(*timeout_ms),
+            match functions.get(function) {
+                Some(pool) => Integration::Invoke {
+                    name: function.clone(),
+                    pool: pool.clone(),
+                    timeout: milliseconds(*timeout_ms),
+                },
+                // A deployment names only functions that it has; edges have none, and ask an origin instead.
+                None => Integration::Call,
             }
         }
         StandingPlan::Forward {
@@ -593,5 +645,9 @@ fn fixed_destination(
 
 /// Questions behind viewers at once, of one worker.
 const BEHIND_MAX: usize = 64;
+/// The plugin that makes responses up.
+const MOCK: &str = "mock";
+/// An edge learns of a new snapshot within seconds.
+const BEFORE_MAX: usize = 3;
 /// Viewers whose forwarding fields are kept ready.
 const PEERS_MAX: usize = 1024;

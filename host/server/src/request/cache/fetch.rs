@@ -114,8 +114,12 @@ async fn lead(
             Err(error) => {
                 land(leader, Landed::Apart);
                 let stored = match error {
-                    GatewayError::Upstream(_) => asking.stand_in(now, Span::covers_disconnection),
-                    GatewayError::Function { .. } => asking.stand_in(now, Span::covers_errors),
+                    GatewayError::Upstream(_) | GatewayError::Link(_) => {
+                        asking.stand_in(now, Span::covers_disconnection)
+                    }
+                    GatewayError::Function { .. } | GatewayError::AtOrigin { .. } => {
+                        asking.stand_in(now, Span::covers_errors)
+                    }
                     _ => None,
                 };
                 return match stored {

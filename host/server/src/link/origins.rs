@@ -1,0 +1,162 @@
+//! The origins that an edge knows, as all of its threads see them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidegate_model::balance::{self, Nearness};
+
+use crate::identity::Identity;
+
+/// All origins of an edge.
+pub struct Origins {
+    pub identity: Identity,
+    pub list: Vec<Arc<Origin>>,
+    /// For QUIC; sessions are resumed by all threads.
+    pub(super) quic: quinn::ClientConfig,
+    /// For TCP.
+    pub(super) tcp: Arc<rustls::ClientConfig>,
+    began: Instant,
+}
+
+/// One origin, and how well it can be reached.
+#[derive(Debug)]
+pub struct Origin {
+    /// `host:port`, as configured.
+    pub address: String,
+    /// By the last measurement, in microseconds; 0: none yet.
+    rtt_us: AtomicU64,
+    transport: AtomicU8,
+    /// Connections of all threads.
+    open: AtomicU32,
+    /// Requests that failed at the link in a row.
+    failures: AtomicU32,
+    /// On the node's clock, in milliseconds.
+    ejected_until: AtomicU64,
+    /// Nothing was heard for longer than keep-alives take.
+    silent: AtomicBool,
+}
+
+/// What carries the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Transport {
+    /// HTTP/3.
+    Quic = 1,
+    /// HTTP/2, where UDP does not pass.
+    Tcp = 2,
+}
+
+impl Origins {
+    /// Those of a configuration; nothing is connected yet.
+    ///
+    /// # Errors
+    /// Where the node's certificate cannot be used.
+    pub fn new(addresses: &[String], identity: Identity) -> anyhow::Result<Self> {
+        let origin = |address: &String| {
+            Arc::new(Origin {
+                address: address.clone(),
+                rtt_us: AtomicU64::new(0),
+                transport: AtomicU8::new(0),
+                open: AtomicU32::new(0),
+                failures: AtomicU32::new(0),
+                ejected_until: AtomicU64::new(0),
+                silent: AtomicBool::new(false),
+            })
+        };
+        let quic = super::quic::client_config(identity.client_config(&[super::ALPN_H3])?)?;
+        let tcp = identity.client_config(&[super::ALPN_H2])?;
+        Ok(Self {
+            identity,
+            list: addresses.iter().map(origin).collect(),
+            quic,
+            tcp: Arc::new(tcp),
+            began: Instant::now(),
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How near an origin is to be taken for.
+    pub(super) fn nearness(&self, origin: &Origin) -> Nearness {
+        let ejected = origin.ejected_until.load(Ordering::Relaxed) > self.now_ms();
+        Nearness {
+            rtt: origin.rtt().unwrap_or(Duration::MAX),
+            doubtful: ejected || origin.silent.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A request got through to an origin, or did not.
+    pub(super) fn count(&self, origin: &Origin, through: bool) {
+        if through {
+            origin.failures.store(0, Ordering::Relaxed);
+            return;
+        }
+        let failures = origin.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= balance::EJECT_AFTER {
+            let until = self.now_ms() + EJECTED_MS;
+            if origin.ejected_until.swap(until, Ordering::Relaxed) < self.now_ms() {
+                tracing::warn!(
+                    origin = origin.address,
+                    failures,
+                    "origin left out for a while"
+                );
+            }
+        }
+    }
+}
+
+impl Origin {
+    /// The link's round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        match self.rtt_us.load(Ordering::Relaxed) {
+            0 => None,
+            microseconds => Some(Duration::from_micros(microseconds)),
+        }
+    }
+
+    /// Whether any thread has a connection.
+    pub fn is_connected(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// What carries it now.
+    pub fn transport(&self) -> Option<Transport> {
+        match self.transport.load(Ordering::Relaxed) {
+            1 => Some(Transport::Quic),
+            2 => Some(Transport::Tcp),
+            _ => None,
+        }
+    }
+
+    pub(super) fn measured(&self, rtt: Duration, silent: bool) {
+        let microseconds = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.rtt_us.store(microseconds, Ordering::Relaxed);
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    pub(super) fn opened(self: &Arc<Self>, transport: Transport) -> Open {
+        self.transport.store(transport as u8, Ordering::Relaxed);
+        self.silent.store(false, Ordering::Relaxed);
+        self.failures.store(0, Ordering::Relaxed);
+        self.ejected_until.store(0, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(self.clone())
+    }
+}
+
+/// Counts as a connection while it is held.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Origin>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A process restarts in that time; a connection that is made anew ends it at once.
+const EJECTED_MS: u64 = 10_000;

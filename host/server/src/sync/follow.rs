@@ -1,0 +1,442 @@
+//! A follower's part: hears what happens at its origins, fetches what it lacks, deploys it, and reports.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use serde::{Deserialize, Serialize};
+use tidegate_sandbox::Runtime;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::manifest::Manifest;
+use super::nodes::{Leases, Report};
+use super::publish::Publisher;
+use super::purges::Position;
+use crate::body::Body;
+use crate::cache::Cache;
+use crate::cache::purge::Purge;
+use crate::control::{Command, Commands};
+use crate::identity::Role;
+use crate::link::dial::Dialer;
+use crate::link::{self, ARTIFACTS, EVENTS, FILES, RENEW, REPORT};
+use crate::services::NodeServices;
+use crate::telemetry::metrics::Metrics;
+
+/// What happens at an origin: one line of JSON each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The first one.
+    Hello { name: String },
+    /// What it serves now.
+    Snapshot { manifest: Box<Manifest> },
+    /// Something of the cache is to go.
+    Purge { query: String, at: Position },
+    /// More was purged than is known: everything is to go.
+    PurgeAll { at: Position },
+    /// Nothing happened for a second.
+    Beat,
+}
+
+/// A node that serves what its origins do.
+pub struct Follower {
+    pub dialer: Rc<Dialer>,
+    pub publisher: Arc<Publisher>,
+    pub commands: Arc<Commands>,
+    pub cache: Arc<Cache>,
+    pub runtime: Arc<Runtime>,
+    pub services: Arc<NodeServices>,
+    pub metrics: Arc<Metrics>,
+    standing: Standing,
+}
+
+/// What it knows of its origins.
+struct Standing {
+    /// By the origin's address: how far its purges were carried out; kept on the disk.
+    positions: RefCell<BTreeMap<String, Position>>,
+    path: PathBuf,
+    /// The newest snapshot that an origin told of, and which origin.
+    wanted: watch::Sender<Option<(usize, Arc<Manifest>)>>,
+    problem: RefCell<Option<String>>,
+    /// There is something to report.
+    news: Notify,
+}
+
+impl Follower {
+    /// Nothing is followed yet.
+    pub fn new(
+        dialer: Rc<Dialer>,
+        publisher: Arc<Publisher>,
+        commands: Arc<Commands>,
+        cache: Arc<Cache>,
+        runtime: Arc<Runtime>,
+        services: Arc<NodeServices>,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        let path = publisher.files.directory().join("purged.json");
+        // Where it cannot be read, everything is purged once.
+        let read = std::fs::read(&path).ok();
+        let positions = read.and_then(|text| serde_json::from_slice(&text).ok());
+        Rc::new(Self {
+            dialer,
+            publisher,
+            commands,
+            cache,
+            runtime,
+            services,
+            metrics,
+            standing: Standing {
+                positions: RefCell::new(positions.unwrap_or_default()),
+                path,
+                wanted: watch::channel(None).0,
+                problem: RefCell::default(),
+                news: Notify::new(),
+            },
+        })
+    }
+
+    /// Follows all origins for ever.
+    pub async fn run(self: Rc<Self>) {
+        let mut tasks = JoinSet::new();
+        for place in 0..self.dialer.origins.list.len() {
+            tasks.spawn_local(self.clone().follow(place));
+            tasks.spawn_local(self.clone().report(place));
+        }
+        tasks.spawn_local(self.clone().lease());
+        tasks.spawn_local(self.clone().adopt());
+        tasks.spawn_local(self.clone().renew());
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn follow(self: Rc<Self>, place: usize) {
+        let address = self.dialer.origins.list[place].address.clone();
+        loop {
+            self.dialer.connected(place).await;
+            if let Err(error) = self.listen(place, &address).await {
+                tracing::debug!(origin = address, "no longer followed: {error:#}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Hears an origin's events until the link breaks.
+    async fn listen(&self, place: usize, address: &str) -> Result<()> {
+        let at = self.standing.positions.borrow().get(address).cloned();
+        let at = at.unwrap_or_default();
+        let has = self.publisher.current().map(|current| current.id.clone());
+        let query = format!(
+            "{EVENTS}?snapshot={}&epoch={}&purge={}",
+            has.as_deref().unwrap_or_default(),
+            at.epoch,
+            at.number
+        );
+        let mut body = self.get(place, &query).await?;
+        let mut text = BytesMut::new();
+        loop {
+            let frame = tokio::time::timeout(SILENCE_MAX, body.frame())
+                .await
+                .context("nothing was heard for too long")?;
+            let Some(frame) = frame else {
+                bail!("the origin ended it");
+            };
+            let Ok(data) = frame?.into_data() else {
+                continue;
+            };
+            text.extend_from_slice(&data);
+            while let Some(end) = text.iter().position(|&octet| octet == b'\n') {
+                let line = text.split_to(end + 1);
+                let event = serde_json::from_slice(&line[..end]).context("an event is none")?;
+                self.hear(place, address, event).await?;
+            }
+            if text.len() > LINE_BYTES_MAX {
+                bail!("an event has more than {LINE_BYTES_MAX} bytes");
+            }
+        }
+    }
+
+    async fn hear(&self, place: usize, address: &str, event: Event) -> Result<()> {
+        match event {
+            Event::Hello { name } => tracing::info!(origin = name, address, "following"),
+            Event::Beat => {}
+            Event::Purge { query, at } => {
+                let purge = Purge::from_query(&query).map_err(anyhow::Error::msg)?;
+                self.purge(purge).await?;
+                self.stands(address, at)?;
+            }
+            Event::PurgeAll { at } => {
+                self.purge(Purge::all()).await?;
+                self.stands(address, at)?;
+            }
+            Event::Snapshot { manifest } => {
+                // Only through `read`, which says what a snapshot may be.
+                let manifest =
+                    Manifest::read(&serde_json::to_vec(&*manifest)?).map_err(anyhow::Error::msg)?;
+                self.want(place, Arc::new(manifest));
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers a snapshot as the one to have, unless there is a newer one.
+    fn want(&self, place: usize, manifest: Arc<Manifest>) {
+        let newest = self.publisher.current();
+        let newest = newest.map_or(0, |current| current.manifest.sequence);
+        self.standing.wanted.send_if_modified(|wanted| {
+            let known = wanted.as_ref().map_or(0, |(_, known)| known.sequence);
+            let newer = manifest.sequence > newest.max(known);
+            if newer {
+                *wanted = Some((place, manifest));
+            }
+            newer
+        });
+    }
+
+    async fn purge(&self, purge: Purge) -> Result<()> {
+        let cache = self.cache.clone();
+        let count = tokio::task::spawn_blocking(move || cache.store.purge(&purge)).await?;
+        tracing::debug!(count, "purged, as an origin was told");
+        Ok(())
+    }
+
+    fn stands(&self, address: &str, at: Position) -> Result<()> {
+        let mut positions = self.standing.positions.borrow_mut();
+        positions.insert(address.to_owned(), at);
+        let text = serde_json::to_vec(&*positions)?;
+        // Lost, it costs a cache that is emptied once too often.
+        std::fs::write(&self.standing.path, text)?;
+        Ok(())
+    }
+
+    /// Fetches and deploys the newest snapshot, again and again.
+    async fn adopt(self: Rc<Self>) {
+        let mut wanted = self.standing.wanted.subscribe();
+        loop {
+            let next = wanted.borrow_and_update().clone();
+            if let Some((place, manifest)) = next {
+                let began = Instant::now();
+                let id = manifest.id();
+                let adopting = self.fetch_and_deploy(place, manifest);
+                let adopted = tokio::select! {
+                    adopted = adopting => adopted,
+                    _ = newer(&wanted) => continue,
+                };
+                let took_ms = began.elapsed().as_millis();
+                let mut problem = self.standing.problem.borrow_mut();
+                match adopted {
+                    Ok(()) => {
+                        *problem = None;
+                        tracing::info!(snapshot = &*id, took_ms, "snapshot adopted");
+                    }
+                    Err(error) => {
+                        tracing::error!(
+                            snapshot = &*id,
+                            "snapshot refused, the last good one serves on: {error:#}"
+                        );
+                        *problem = Some(format!("snapshot {id}: {error:#}"));
+                    }
+                }
+                drop(problem);
+                self.standing.news.notify_waiters();
+            }
+            let failed = self.standing.problem.borrow().is_some();
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                // What failed on the way may pass next time.
+                () = tokio::time::sleep(RETRY), if failed => {}
+            }
+        }
+    }
+
+    async fn fetch_and_deploy(&self, place: usize, manifest: Arc<Manifest>) -> Result<()> {
+        let mine = |hash: &&String| {
+            self.dialer.origins.identity.peer().role == Role::Origin
+                || !manifest.origins_only.contains(*hash)
+        };
+        let files = &self.publisher.files;
+        let missing: Vec<(&String, u64)> = manifest
+            .files
+            .iter()
+            .filter(|(hash, bytes)| mine(hash) && !files.has(hash, **bytes))
+            .map(|(hash, bytes)| (hash, *bytes))
+            .collect();
+        let compatibility = self.runtime.compatibility();
+        let uncompiled: Vec<&String> = manifest
+            .components
+            .iter()
+            .filter(|hash| self.runtime.artifact(hash).is_none())
+            .collect();
+        let fetching_files = stream::iter(missing)
+            .map(|(hash, bytes)| async move {
+                let content = self
+                    .get_whole(place, &format!("{FILES}{hash}"), bytes)
+                    .await?;
+                files.keep_fetched(hash, &content)
+            })
+            .buffer_unordered(FETCHES_MAX)
+            .collect::<Vec<Result<()>>>();
+        let fetching_code = stream::iter(uncompiled)
+            .map(|hash| {
+                let path = format!("{ARTIFACTS}{compatibility}/{hash}");
+                async move {
+                    // Without it, the component is compiled here.
+                    if let Ok(code) = self.get_whole(place, &path, CODE_BYTES_MAX).await {
+                        self.runtime.keep_artifact(hash, &code);
+                    }
+                }
+            })
+            .buffer_unordered(FETCHES_MAX)
+            .collect::<Vec<()>>();
+        let (fetched, _) = futures_util::future::join(fetching_files, fetching_code).await;
+        fetched.into_iter().collect::<Result<()>>()?;
+        let adopt = |reply| Command::Adopt(manifest, reply);
+        self.commands.send(adopt).await
+    }
+
+    /// Tells an origin how this node is, every second and when there are news.
+    async fn report(self: Rc<Self>, place: usize) {
+        loop {
+            self.dialer.connected(place).await;
+            let news = self.standing.news.notified();
+            let report = self.how_it_is(place);
+            if let Err(error) = self.tell(place, &report).await {
+                tracing::debug!("report not taken: {error:#}");
+            }
+            tokio::select! {
+                () = news => {}
+                () = tokio::time::sleep(REPORT_EVERY) => {}
+            }
+        }
+    }
+
+    /// Asks the nearest origin for parts of the token buckets that are in use, as long as some are.
+    async fn lease(self: Rc<Self>) {
+        let mut told_at = Instant::now();
+        loop {
+            tokio::time::sleep(LEASE_EVERY).await;
+            let Some(place) = self.dialer.nearest() else {
+                continue; // the last leases hold
+            };
+            let over = told_at.elapsed();
+            told_at = Instant::now();
+            let demands = self.services.buckets.demand();
+            if demands.is_empty() {
+                continue;
+            }
+            let report = Report {
+                demands,
+                over_ms: u64::try_from(over.as_millis()).unwrap_or(u64::MAX),
+                ..self.how_it_is(place)
+            };
+            match self.tell(place, &report).await {
+                Ok(leases) => self.services.buckets.lease(leases.edges, &leases.parts),
+                Err(error) => tracing::debug!("no lease: {error:#}"),
+            }
+        }
+    }
+
+    async fn tell(&self, place: usize, report: &Report) -> Result<Leases> {
+        let answer = self
+            .post(place, REPORT, serde_json::to_vec(report)?)
+            .await?;
+        serde_json::from_slice(&answer).context("the answer to a report")
+    }
+
+    fn how_it_is(&self, place: usize) -> Report {
+        let origin = &self.dialer.origins.list[place];
+        let current = self.publisher.current();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            snapshot: current.map_or_else(String::new, |current| current.id.to_string()),
+            problem: self.standing.problem.borrow().clone(),
+            transport: origin.transport(),
+            rtt_us: origin
+                .rtt()
+                .and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
+            requests: self.metrics.requests_total(),
+            ..Report::default()
+        }
+    }
+
+    /// Asks for the next certificate when it is due.
+    async fn renew(self: Rc<Self>) {
+        let identity = self.dialer.origins.identity.clone();
+        let ask = async |csr: Vec<u8>| {
+            let mut last = anyhow::anyhow!("there is no origin");
+            for place in 0..self.dialer.origins.list.len() {
+                match self.post(place, RENEW, csr.clone()).await {
+                    Ok(answer) => return Ok(answer.to_vec()),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        };
+        identity.keep_renewed(ask).await;
+    }
+
+    async fn get(&self, place: usize, path: &str) -> Result<Body> {
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = link::uri(path);
+        self.send(place, request).await
+    }
+
+    async fn get_whole(&self, place: usize, path: &str, bytes_max: u64) -> Result<Bytes> {
+        let body = self.get(place, path).await?;
+        let read = tokio::time::timeout(FETCH_TIMEOUT, body.collect(bytes_max));
+        let read = read
+            .await
+            .with_context(|| format!("{path} did not come in time"))?;
+        read.with_context(|| path.to_owned())
+    }
+
+    async fn post(&self, place: usize, path: &str, content: Vec<u8>) -> Result<Bytes> {
+        let mut request = Request::new(Body::from(Bytes::from(content)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = link::uri(path);
+        let body = self.send(place, request).await?;
+        Ok(tokio::time::timeout(ANSWER_TIMEOUT, body.collect(ANSWER_BYTES_MAX)).await??)
+    }
+
+    async fn send(&self, place: usize, request: Request<Body>) -> Result<Body> {
+        let path = request.uri().path().to_owned();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let response = self.dialer.send_to(place, request, deadline).await?;
+        if !response.status().is_success() {
+            bail!("{path}: the origin answers {}", response.status());
+        }
+        Ok(response.into_body())
+    }
+}
+
+async fn newer(wanted: &watch::Receiver<Option<(usize, Arc<Manifest>)>>) {
+    if wanted.clone().changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Between attempts to follow an origin.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Beats come every second.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A manifest with the configuration of thousands of stages.
+const LINE_BYTES_MAX: usize = 64 << 20;
+const RETRY: Duration = Duration::from_secs(5);
+const FETCHES_MAX: usize = 16;
+/// Of one file.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
+/// As many as a component of 256 MiB may become.
+const CODE_BYTES_MAX: u64 = 1 << 30;
+/// Throttles follow the load within a second.
+const LEASE_EVERY: Duration = Duration::from_millis(250);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_BYTES_MAX: u64 = 1 << 20;

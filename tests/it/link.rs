@@ -1,0 +1,541 @@
+//! Edges in front of an origin: what is decided where, and what passes between them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tidegate_tests::region::{
+    edge, edge_with, follower_setup, in_step, nodes, origin_named, ready,
+};
+use tidegate_tests::{Api, Connection, Load, Operation, TestNode, TestOrigin, text, until};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{mpsc, watch};
+
+const KEY: &str = "a-key-that-is-long-enough";
+
+fn keyed(operation: Operation) -> Operation {
+    operation.field("security", serde_json::json!([{ "api_key": [] }]))
+}
+
+/// An API whose routes need a key and lead to `upstream`.
+fn api_to(upstream: &TestOrigin) -> Api {
+    let uri = format!("http://{}/{{proxy}}", upstream.address());
+    let scheme = serde_json::json!({ "type": "apiKey", "name": "x-api-key", "in": "header" });
+    Api::new()
+        .security_scheme("api_key", scheme)
+        .route("GET /mock", Operation::mock("said at the edge"))
+        .route("ANY /to/{proxy+}", keyed(Operation::proxy(&uri)))
+        .route(
+            "ANY /open/{proxy+}",
+            Operation::proxy(&format!("http://{}/{{proxy}}", upstream.address())),
+        )
+}
+
+async fn origin_to(upstream: &TestOrigin) -> TestNode {
+    origin_named("home", "")
+        .api(&api_to(upstream))
+        .key(KEY, &["api/test"])
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn a_request_is_admitted_at_the_edge_and_answered_at_the_origin() {
+    let upstream = TestOrigin::echo().await;
+    let origin = origin_to(&upstream).await;
+    let edge = edge("edge-1", &origin, &[]).await;
+
+    let refused = edge.get("/test/to/a").await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(upstream.requests(), 0, "the edge decides");
+
+    let asked = edge
+        .build("GET", "/test/to/a%20b?q=1&q=%C3%A4")
+        .header("x-api-key", KEY)
+        .header("x-mine", "ä");
+    let reply = edge.ask(asked).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let seen = reply.json();
+    assert_eq!(seen["method"], "GET");
+    assert_eq!(seen["uri"], "/a%20b?q=1&q=%C3%A4");
+    let headers = &seen["headers"];
+    assert_eq!(headers["x-forwarded-for"][0], "127.0.0.1");
+    assert_eq!(headers["x-forwarded-proto"][0], "http");
+    let host = format!("api.execute-api.local.localhost:{}", edge.address().port());
+    assert_eq!(
+        headers["x-forwarded-host"][0], host,
+        "the viewer's, not the link's"
+    );
+    let ours = headers
+        .as_object()
+        .unwrap()
+        .keys()
+        .find(|name| name.starts_with("tidegate-"));
+    assert_eq!(ours, None, "what nodes tell each other stays between them");
+    let told = reply
+        .headers
+        .keys()
+        .find(|name| name.as_str().starts_with("tidegate-"));
+    assert_eq!(told, None);
+    assert!(reply.headers.contains_key("x-amzn-requestid"));
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_and_trailers_pass() {
+    let upstream = TestOrigin::start(|request| async move {
+        // Each piece goes back as it comes, in upper case.
+        let pieces = request
+            .into_body()
+            .map_frame(|frame| frame.map_data(|data| Bytes::from(data.to_ascii_uppercase())));
+        let mut response = Response::new(pieces.map_err(std::io::Error::other).boxed());
+        response
+            .headers_mut()
+            .insert("trailer", "x-sum".parse().unwrap());
+        response
+    })
+    .await;
+    let origin = origin_to(&upstream).await;
+    let edge = edge("edge-1", &origin, &[]).await;
+    let (pieces, sent) = mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(1);
+    let body = StreamBody::new(futures_util::stream::unfold(sent, |mut sent| async {
+        Some((sent.recv().await?, sent))
+    }));
+    let request = edge
+        .build("POST", "/test/open/echo")
+        .header("te", "trailers")
+        .body(body.boxed())
+        .unwrap();
+    let mut connection = Connection::http2(edge.address()).await.unwrap();
+    pieces.send(Ok(Frame::data("one".into()))).await.unwrap();
+    let mut response = connection.send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    for (piece, expected) in [
+        (None, "ONE"),
+        (Some("two"), "TWO"),
+        (Some("three"), "THREE"),
+    ] {
+        if let Some(piece) = piece {
+            pieces.send(Ok(Frame::data(piece.into()))).await.unwrap();
+        }
+        let frame = response.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), expected, "as it comes");
+    }
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", "3".parse().unwrap());
+    pieces.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    drop(pieces);
+    let rest = response.collect().await.unwrap();
+    assert_eq!(rest.trailers().unwrap()["x-sum"], "3");
+}
+
+#[tokio::test]
+async fn large_bodies_pass_whole_and_one_that_breaks_off_is_not_taken_for_whole() {
+    let large = Bytes::from(vec![7; 5 << 20]);
+    let sent = large.clone();
+    let upstream = TestOrigin::start(move |request| {
+        let sent = sent.clone();
+        async move {
+            if request.uri().path() == "/broken" {
+                let pieces = [
+                    Ok(Frame::data(Bytes::from_static(b"half"))),
+                    Err(std::io::Error::other("gone")),
+                ];
+                return Response::new(StreamBody::new(futures_util::stream::iter(pieces)).boxed());
+            }
+            let got = request.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(got.len(), sent.len());
+            Response::new(text(sent))
+        }
+    })
+    .await;
+    let origin = origin_to(&upstream).await;
+    let edge = edge("edge-1", &origin, &[]).await;
+    let request = edge
+        .build("POST", "/test/open/large")
+        .body(large.clone())
+        .unwrap();
+    let reply = edge.request(request).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.body.len()),
+        (200, large.len())
+    );
+    assert!(reply.body == large);
+
+    let request = edge
+        .build("GET", "/test/open/broken")
+        .body(Bytes::new())
+        .unwrap();
+    let broken = edge.connect().await.ask(request).await;
+    assert!(broken.is_err(), "{broken:?}");
+    // The link is fine.
+    let again = edge.request(edge.build("POST", "/test/open/large").body(large).unwrap());
+    assert_eq!(again.await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_but_an_edge_can_say_what_was_decided() {
+    let upstream = TestOrigin::echo().await;
+    let origin = origin_to(&upstream).await;
+    let edge = edge("edge-1", &origin, &[]).await;
+    let told = serde_json::json!({
+        "snapshot": tidegate_tests::region::snapshot(&origin).await, "stage": "api/test",
+        "route": "ANY /to/{proxy+}", "offset": 5, "id": "00000000-0000-4000-8000-000000000000",
+        "viewer": "192.0.2.1:1", "tls": true, "port": 443, "host": "api.example", "version": 11,
+        "began_ms": 0, "has_body": false, "principal": { "id": "root" },
+    });
+    for node in [&origin, &edge] {
+        let forged = node
+            .build("GET", "/test/to/a")
+            .header("tidegate-told", told.to_string());
+        assert_eq!(node.ask(forged).await.status, 403, "by {}", node.address());
+        let open = node
+            .build("GET", "/test/open/a")
+            .header("tidegate-told", told.to_string());
+        let reply = node.ask(open).await;
+        assert_eq!(reply.status, 200);
+        assert!(!reply.text().contains("tidegate-told"), "{}", reply.text());
+    }
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_at_the_origin_is_told_as_if_it_were_here() {
+    let upstream = TestOrigin::saying("").await;
+    let gone = upstream.address();
+    let origin = origin_to(&upstream).await;
+    let edge = edge("edge-1", &origin, &[]).await;
+    drop(upstream);
+    until("the upstream is gone", async || {
+        TcpStream::connect(gone).await.is_err().then_some(())
+    })
+    .await;
+    let here = origin.get("/test/open/a").await;
+    let there = edge.get("/test/open/a").await;
+    assert_eq!(there.status, here.status);
+    assert_eq!(there.text(), here.text());
+    edge.until_logged(&["request failed", "at the origin"])
+        .await;
+}
+
+#[tokio::test]
+async fn without_an_origin_an_edge_answers_what_needs_none() {
+    let upstream = TestOrigin::start(|_| async {
+        let mut response = Response::new(text("stored"));
+        let control = "max-age=600".parse().unwrap();
+        response.headers_mut().insert("cache-control", control);
+        response
+    })
+    .await;
+    let stages = "[api.stage.test]\ncache = 'http'";
+    let origin = origin_named("home", "")
+        .api_with("api", &api_to(&upstream).text(), stages)
+        .key(KEY, &["api/test"])
+        .start()
+        .await;
+    let edge = edge("edge-1", &origin, &[]).await;
+    assert_eq!(edge.get("/test/open/a").await.text(), "stored");
+    let stopped = origin.kill9().await;
+    assert_eq!(edge.get("/test/mock").await.text(), "said at the edge");
+    assert_eq!(edge.get("/test/open/a").await.text(), "stored");
+    let missed = edge.get("/test/open/b").await;
+    assert_eq!(missed.status, 503, "{}", missed.text());
+    assert_eq!(upstream.requests(), 1);
+
+    // Started again without any origin, it serves from its disk.
+    let edge = edge.kill9().await.start().await;
+    ready(&edge).await;
+    assert_eq!(edge.get("/test/mock").await.text(), "said at the edge");
+    assert_eq!(edge.get("/test/to/a").await.status, 403, "keys are known");
+    drop(stopped);
+}
+
+/// Passes TCP on to `to`, and nothing else: as a network does that lets no UDP through.
+async fn without_udp(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn where_udp_does_not_pass_the_link_is_tcp_and_says_so() {
+    let upstream = TestOrigin::echo().await;
+    let origin = origin_to(&upstream).await;
+    let blocked = without_udp(origin.link()).await;
+    let over_tcp = edge("blocked", &origin, &[blocked]).await;
+    let over_quic = edge("free", &origin, &[]).await;
+    for node in [&over_tcp, &over_quic] {
+        let request = node
+            .build("POST", "/test/open/a")
+            .body("content".into())
+            .unwrap();
+        let reply = node.request(request).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.json()["body"], "content");
+    }
+    until("both have reported", async || {
+        let nodes = nodes(&origin).await;
+        let transport = |name: &str| {
+            let node = nodes.iter().find(|node| node["name"] == name)?;
+            (node["health"] == "up").then(|| node["transport"].clone())
+        };
+        (transport("blocked")? == "tcp" && transport("free")? == "quic").then_some(())
+    })
+    .await;
+    let all = nodes(&origin).await;
+    let free = all.iter().find(|node| node["name"] == "free").unwrap();
+    assert_eq!(
+        (&free["role"], &free["region"]),
+        (&"edge".into(), &"far".into())
+    );
+    assert!(free["rttMs"].as_f64().unwrap() > 0.0, "{free}");
+    assert_eq!(free["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Passes datagrams on, and can come from other ports from one moment to the next, as a router that was restarted does.
+struct Router {
+    address: SocketAddr,
+    restarts: watch::Sender<()>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Router {
+    async fn start(to: SocketAddr) -> Self {
+        let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let address = near.local_addr().unwrap();
+        let (restarts, restarted) = watch::channel(());
+        let closed = Arc::new(AtomicBool::new(false));
+        let is_closed = closed.clone();
+        tokio::spawn(async move {
+            let mut restarted = restarted;
+            let mut ways: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+            let mut backs = tokio::task::JoinSet::new();
+            let mut datagram = [0; 2048];
+            loop {
+                tokio::select! {
+                    changed = restarted.changed() => {
+                        if changed.is_err() { return }
+                        ways.clear();
+                        backs.abort_all();
+                    }
+                    got = near.recv_from(&mut datagram) => {
+                        let Ok((length, from)) = got else { return };
+                        if is_closed.load(Ordering::Relaxed) {
+                            continue;
+                        }
+                        if !ways.contains_key(&from) {
+                            let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                            far.connect(to).await.unwrap();
+                            let (near, back) = (near.clone(), far.clone());
+                            backs.spawn(async move {
+                                let mut datagram = [0; 2048];
+                                while let Ok(length) = back.recv(&mut datagram).await {
+                                    _ = near.send_to(&datagram[..length], from).await;
+                                }
+                            });
+                            ways.insert(from, far);
+                        }
+                        _ = ways[&from].send(&datagram[..length]).await;
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            restarts,
+            closed,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_survives_that_its_path_changes() {
+    let upstream = TestOrigin::saying("hello").await;
+    let origin = origin_to(&upstream).await;
+    let router = Router::start(origin.link()).await;
+    let edge = edge("edge-1", &origin, &[router.address]).await;
+    let load = Load::start(&edge, "/test/open/a", 4);
+    for _ in 0..3 {
+        load.more(100).await;
+        router.restarts.send_replace(());
+    }
+    load.more(100).await;
+    load.stop().await.assert_only(200);
+    let down = edge
+        .log()
+        .into_iter()
+        .find(|line| line.contains("link down"));
+    assert_eq!(down, None);
+    let over = edge.log().into_iter().find(|line| line.contains("Tcp"));
+    assert_eq!(over, None, "there is no way for TCP");
+}
+
+#[tokio::test]
+async fn a_link_that_is_made_again_sends_what_is_safe_with_its_first_packet() {
+    let upstream = TestOrigin::echo().await;
+    let origin = origin_to(&upstream).await;
+    let router = Router::start(origin.link()).await;
+    let more = "[log]\nlevel = 'info,tidegate=debug'";
+    let edge = edge_with("edge-1", &origin, &[router.address], more).await;
+    assert_eq!(edge.get("/test/open/a").await.status, 200);
+    router.closed.store(true, Ordering::Relaxed);
+    edge.until_logged(&["link down"]).await;
+    router.closed.store(false, Ordering::Relaxed);
+    edge.until_logged(&["early data accepted"]).await;
+    for method in ["GET", "POST"] {
+        let request = edge
+            .build(method, "/test/open/a")
+            .body(Bytes::new())
+            .unwrap();
+        assert_eq!(edge.request(request).await.status, 200, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_is_killed_under_load_costs_no_answer_for_longer_than_two_seconds() {
+    let upstream = TestOrigin::saying("hello").await;
+    let first = origin_to(&upstream).await;
+    // Another origin of the region: it serves what the first one does.
+    let second = follower_setup(
+        "second",
+        "origin",
+        &first,
+        &[],
+        "[link]\naddress = '127.0.0.1:0'",
+    )
+    .start()
+    .await;
+    ready(&second).await;
+    let edge = edge("edge-1", &first, &[first.link(), second.link()]).await;
+    in_step(&first, &[&second, &edge]).await;
+    let load = Load::start(&edge, "/test/open/a", 4);
+    load.more(200).await;
+    let killed = Instant::now();
+    let _first = first.kill9().await;
+    load.more(200).await;
+    let took = killed.elapsed();
+    let tally = load.stop().await;
+    tally.assert_answered(200);
+    assert!(tally.slowest < Duration::from_secs(2), "{tally:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn an_origin_that_ends_in_order_loses_no_request() {
+    let upstream = TestOrigin::saying("hello").await;
+    let first = origin_to(&upstream).await;
+    let second = follower_setup(
+        "second",
+        "origin",
+        &first,
+        &[],
+        "[link]\naddress = '127.0.0.1:0'",
+    )
+    .start()
+    .await;
+    ready(&second).await;
+    let edge = edge("edge-1", &first, &[first.link(), second.link()]).await;
+    in_step(&first, &[&second, &edge]).await;
+    let load = Load::start(&edge, "/test/open/a", 4);
+    load.more(200).await;
+    let began = Instant::now();
+    first.stop().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    load.more(200).await;
+    load.stop().await.assert_answered(200);
+}
+
+#[tokio::test]
+async fn four_edges_share_a_throttle_by_what_they_are_asked_for() {
+    let upstream = TestOrigin::saying("hello").await;
+    let stages = "[api.stage.test]\nthrottle = { rate = 100, burst = 20 }";
+    let origin = origin_named("home", "")
+        .api_with("api", &api_to(&upstream).text(), stages)
+        .key(KEY, &["api/test"])
+        .start()
+        .await;
+    let mut edges = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        edges.push(Arc::new(edge(name, &origin, &[]).await));
+    }
+    // One is asked for hundreds a second, the others for ten each.
+    let window = Duration::from_secs(10);
+    let warm = Duration::from_secs(2);
+    let mut asking = tokio::task::JoinSet::new();
+    for (place, node) in edges.iter().enumerate() {
+        let node = node.clone();
+        let pause = Duration::from_millis(if place == 0 { 3 } else { 100 });
+        asking.spawn(async move {
+            let mut connection = node.connect().await;
+            let mut ticks = tokio::time::interval(pause);
+            let began = Instant::now();
+            let mut admitted = 0;
+            while began.elapsed() < warm + window {
+                ticks.tick().await;
+                let request = node.build("GET", "/test/mock").body(Bytes::new()).unwrap();
+                let status = connection.ask(request).await.unwrap().status;
+                assert!(status == 200 || status == 429, "{status}");
+                if status == 200 && began.elapsed() >= warm {
+                    admitted += 1;
+                }
+            }
+            (place, admitted)
+        });
+    }
+    let mut by_edge = [0; 4];
+    while let Some(done) = asking.join_next().await {
+        let (place, admitted) = done.unwrap();
+        by_edge[place] = admitted;
+    }
+    let admitted: i32 = by_edge.iter().sum();
+    println!("admitted in 10 s at 100/s: {admitted}, by edge {by_edge:?}");
+    assert!((950..=1050).contains(&admitted), "{by_edge:?}");
+    assert!(
+        by_edge[1..].iter().all(|&one| one >= 90),
+        "who asks for little gets it: {by_edge:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_edge_has_no_function_of_the_origin_and_invokes_it_there() {
+    let component = tidegate_tests::fixture("function_echo");
+    let origin = origin_named("home", "")
+        .api(&Api::new().route("ANY /f", Operation::function("echo")))
+        .function("echo", &component, "")
+        .start()
+        .await;
+    let edge = edge_with("edge-1", &origin, &[], "").await;
+    let request = edge
+        .build("POST", "/test/f")
+        .body("to the function".into())
+        .unwrap();
+    let reply = edge.request(request).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(reply.text().contains("to the function"), "{}", reply.text());
+    let bytes = std::fs::read(&component).unwrap();
+    let files = std::fs::read_dir(edge.path("data/snapshot/files")).unwrap();
+    for file in files.flatten() {
+        assert_ne!(
+            std::fs::read(file.path()).unwrap(),
+            bytes,
+            "functions stay at origins"
+        );
+    }
+}

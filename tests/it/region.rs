@@ -1,0 +1,296 @@
+//! What a region serves: deployed once at its origin, on every node a moment later.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use http::Response;
+use tidegate_tests::region::{
+    edge, edge_setup, in_step, nodes, origin_named, put, ready, snapshot,
+};
+use tidegate_tests::{Api, Operation, TestNode, TestOrigin, binary, fixture, root, text, until};
+
+fn saying(what: &str) -> Api {
+    Api::new().route("GET /a", Operation::mock(what))
+}
+
+async fn home(api: &Api) -> TestNode {
+    origin_named("home", "").api(api).start().await
+}
+
+#[tokio::test]
+async fn a_deployment_reaches_every_edge_and_a_bad_one_none() {
+    let origin = home(&saying("one")).await;
+    let edges = [
+        edge("one", &origin, &[]).await,
+        edge("two", &origin, &[]).await,
+    ];
+    for node in &edges {
+        assert_eq!(node.get("/test/a").await.text(), "one");
+    }
+    let definition = origin.path("api.openapi.yaml");
+    let began = Instant::now();
+    std::fs::write(&definition, saying("two").text()).unwrap();
+    for node in &edges {
+        until("the edge serves the new one", async || {
+            (node.get("/test/a").await.text() == "two").then_some(())
+        })
+        .await;
+    }
+    println!("a deployment reached two edges in {:?}", began.elapsed());
+    in_step(&origin, &[&edges[0], &edges[1]]).await;
+
+    let before = snapshot(&origin).await;
+    std::fs::write(&definition, "openapi: 3.0.3\ninfo: {}\n").unwrap();
+    origin.until_logged(&["reload refused"]).await;
+    for node in [&origin, &edges[0], &edges[1]] {
+        assert_eq!(snapshot(node).await, before);
+        assert_eq!(node.get("/test/a").await.text(), "two");
+    }
+}
+
+async fn swap(node: &TestNode, component: &str) -> tidegate_tests::Reply {
+    let request = http::Request::builder()
+        .method("PUT")
+        .uri("/tidegate/v1/plugins/stamp")
+        .header("host", node.admin_address().to_string())
+        .body(std::fs::read(fixture(component)).unwrap().into());
+    node.ask_admin(request.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_swapped_at_the_origin_is_swapped_everywhere() {
+    let binding = serde_json::json!({ "step": "response-transform", "plugin": "stamp" });
+    let api = Api::new().route("GET /a", Operation::mock("in").binding(binding));
+    let origin = origin_named("home", "")
+        .api(&api)
+        .plugin("stamp", &fixture("stamp-one"))
+        .start()
+        .await;
+    let edge = edge("one", &origin, &[]).await;
+    let stamp = async |node: &TestNode| node.get("/test/a").await.header("x-stamp").to_owned();
+    assert_eq!(stamp(&edge).await, "one");
+    let swapped = swap(&origin, "stamp-two").await;
+    assert_eq!(swapped.status, 200, "{}", swapped.text());
+    until("the edge serves the new version", async || {
+        (stamp(&edge).await == "two").then_some(())
+    })
+    .await;
+
+    // At an edge there is nothing to be swapped.
+    let refused = swap(&edge, "stamp-one").await;
+    assert!(!refused.status.is_success());
+    assert!(
+        refused.text().contains("serves what its origins do"),
+        "{}",
+        refused.text()
+    );
+    let edge = edge.kill9().await.start().await;
+    ready(&edge).await;
+    assert_eq!(stamp(&edge).await, "two", "also after a restart");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_tampered_with_on_the_disk_is_not_served() {
+    let origin = home(&saying("one")).await;
+    let node = edge("one", &origin, &[]).await;
+    assert_eq!(node.get("/test/a").await.text(), "one");
+    let path = node.path("data/snapshot/current.json.mac");
+    let stopped = node.kill9().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let node = stopped.start().await;
+    node.until_logged(&["the last snapshot cannot be used", "tampered with"])
+        .await;
+    ready(&node).await; // the origin has it
+    assert_eq!(node.get("/test/a").await.text(), "one");
+}
+
+#[tokio::test]
+async fn an_edge_that_cannot_load_a_snapshot_keeps_the_old_one_and_says_so() {
+    let origin = home(&saying("one")).await;
+    let node = edge("one", &origin, &[]).await;
+    // Its disk takes no more files of snapshots.
+    let files = node.path("data/snapshot/files");
+    std::fs::remove_dir_all(&files).unwrap();
+    std::fs::write(&files, "no folder").unwrap();
+    std::fs::write(origin.path("api.openapi.yaml"), saying("two").text()).unwrap();
+    node.until_logged(&["snapshot refused", "the last good one serves on"])
+        .await;
+    assert_eq!(node.get("/test/a").await.text(), "one");
+    until("the origin is told", async || {
+        let all = nodes(&origin).await;
+        let seen = all.iter().find(|seen| seen["name"] == "one")?;
+        (seen["health"] == "behind" && seen["problem"].is_string()).then_some(())
+    })
+    .await;
+    std::fs::remove_file(&files).unwrap();
+    std::fs::create_dir(&files).unwrap();
+    until("it catches up", async || {
+        (node.get("/test/a").await.text() == "two").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_purge_at_the_origin_reaches_every_edge_also_one_that_was_away() {
+    let upstream = TestOrigin::start(|request| async move {
+        let mut response = Response::new(text(request.uri().path().to_owned()));
+        let headers = response.headers_mut();
+        headers.insert("cache-control", "max-age=600".parse().unwrap());
+        headers.insert("cache-tag", "shop".parse().unwrap());
+        response
+    })
+    .await;
+    let uri = format!("http://{}/{{proxy}}", upstream.address());
+    let api = Api::new().route("GET /{proxy+}", Operation::proxy(&uri));
+    let origin = origin_named("home", "")
+        .api_with("api", &api.text(), "[api.stage.test]\ncache = 'http'")
+        .start()
+        .await;
+    let edges = [
+        edge("one", &origin, &[]).await,
+        edge("two", &origin, &[]).await,
+    ];
+    for node in &edges {
+        for _ in 0..2 {
+            assert_eq!(node.get("/test/a").await.text(), "/a");
+        }
+    }
+    assert_eq!(upstream.requests(), 2, "one for each edge");
+    let held = async |node: &TestNode| -> u64 {
+        let figures = node.admin("/tidegate/v1/cache").await.json();
+        figures["entries"].as_u64().unwrap()
+    };
+    let began = Instant::now();
+    let purged = put(&origin, "/tidegate/v1/cache/purge?tag=shop").await;
+    assert_eq!(purged.status, 200, "{}", purged.text());
+    for node in &edges {
+        until("the edge has purged", async || {
+            (held(node).await == 0).then_some(())
+        })
+        .await;
+    }
+    let took = began.elapsed();
+    println!("a purge reached two edges in {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+
+    // One that was away hears of it when it is back: the origin has written it down.
+    let log = origin.path("data/snapshot/purges");
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(text.contains("tag=shop"), "{text}");
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_joined_says_what_to_do() {
+    let text = "[node]\nname = 'one'\nthreads = 2\ndata = 'data'\nrole = 'edge'\n[[origin]]\naddress = '127.0.0.1:9'";
+    TestNode::with(text).refused().assert_refused(&[
+        "this node has not joined its origins",
+        "tidegate node token",
+        "tidegate node join",
+    ]);
+}
+
+#[tokio::test]
+async fn an_edge_of_another_authority_is_refused() {
+    let home_one = home(&saying("one")).await;
+    let other = home(&saying("other")).await;
+    // It has joined the one, and links to the other.
+    let stranger = edge_setup("stranger", &home_one, &[other.link()], "")
+        .start()
+        .await;
+    stranger.until_logged(&["no link"]).await;
+    assert_eq!(stranger.admin("/readyz").await.status, 503);
+    assert_eq!(nodes(&other).await.len(), 0);
+}
+
+/// Types the README's lines about regions, in an empty folder with copies of the configurations, on ports that are free.
+#[tokio::test]
+async fn the_readmes_lines_bring_up_an_origin_and_two_edges() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let section = readme.split_once("**Deploy regions.**").unwrap().1;
+    let section = section.split_once("\nHow it is made:").unwrap().0;
+    let blocks = section.split("```sh\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split_once("```").unwrap().0.lines());
+    let mut ports = HashMap::new();
+    for port in ["8080", "8081", "8082", "9080", "9081", "9082", "7443"] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        ports.insert(port, free.local_addr().unwrap().port().to_string());
+    }
+    let with_ports = |text: &str| {
+        let mut text = text.to_owned();
+        for (port, free) in &ports {
+            text = text.replace(port, free);
+        }
+        text
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let configs = folder.path().join("configs");
+    std::fs::create_dir(&configs).unwrap();
+    for file in ["origin.toml", "edge.toml", "hello.openapi.yaml"] {
+        let text = std::fs::read_to_string(root().join("configs").join(file)).unwrap();
+        std::fs::write(configs.join(file), with_ports(&text)).unwrap();
+    }
+    let path = format!(
+        "{}:{}",
+        binary().parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let shell = |line: &str| {
+        let mut command = tokio::process::Command::new("sh");
+        command
+            .args(["-c", &format!("exec {line}")])
+            .current_dir(folder.path())
+            .env("PATH", &path)
+            .env("TIDEGATE_ADMIN", format!("127.0.0.1:{}", ports["9080"]))
+            .kill_on_drop(true);
+        command
+    };
+    let mut served = Vec::new();
+    let mut fetched = 0;
+    for line in lines {
+        let line = with_ports(line);
+        if line.starts_with("tidegate serve") {
+            let admin = ["9080", "9081", "9082"][served.len()];
+            let node = shell(&line).spawn().unwrap();
+            let ready = format!("http://127.0.0.1:{}/readyz", ports[admin]);
+            until("the node is ready", async || {
+                let asked = shell(&format!("curl -sf {ready}")).output().await.unwrap();
+                asked.status.success().then_some(())
+            })
+            .await;
+            served.push((line, node));
+            continue;
+        }
+        let done = shell(&line).output().await.unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{line}: {said}{wrong}");
+        if line.starts_with("curl") {
+            assert!(said.contains("hello"), "{line}: {said}");
+            fetched += 1;
+        }
+        if line.ends_with("node list") {
+            for name in ["origin-1", "edge-1", "edge-2"] {
+                assert!(said.contains(name), "{said}");
+            }
+        }
+    }
+    assert_eq!((served.len(), fetched), (3, 2));
+
+    // One edge stopped and started again.
+    let (line, mut node) = served.remove(1);
+    node.kill().await.unwrap();
+    let again = shell(&line).spawn().unwrap();
+    let url = format!(
+        "http://127.0.0.1:{}/_aws/execute-api/hello/dev/hello",
+        ports["8081"]
+    );
+    until("the edge answers again", async || {
+        let asked = shell(&format!("curl -sf {url}")).output().await.unwrap();
+        asked.status.success().then_some(())
+    })
+    .await;
+    drop((again, served));
+}
