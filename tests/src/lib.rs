@@ -6,12 +6,12 @@
 
 mod author;
 mod client;
+pub mod linked;
 mod load;
 mod metrics;
 mod node;
 mod openapi;
 mod origin;
-pub mod region;
 mod setup;
 mod tls;
 mod wait;

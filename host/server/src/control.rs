@@ -410,10 +410,7 @@ impl Control {
                 let changed = (plugin.clone(), hash.clone());
                 let canary = Canary::new(&stable, deployed, changed, split, terms);
                 self.ended = None;
-                self.publish(Serving {
-                    stable,
-                    canary: Some(Arc::new(canary)),
-                });
+                self.publish(Serving::with_canary(stable, canary));
             }
         }
         let took_ms = began.elapsed().as_secs_f64() * 1e3;

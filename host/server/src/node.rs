@@ -17,7 +17,7 @@ use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Tokens};
 use crate::cache::Cache;
 use crate::control::{self, Control, Signals, draw_up, followed_node};
 use crate::deploy::{Deployed, Deployer};
@@ -215,6 +215,9 @@ impl Starting<'_> {
             name: name.clone(),
             region: own.region.clone(),
             role: own.role,
+            workers,
+            has_served: Cell::new(false),
+            tokens: tokens_of(&own, membership.as_deref()),
             membership: membership.clone(),
             metrics: metrics.clone(),
             serving: serving.clone(),
@@ -489,6 +492,14 @@ impl WorkerStart {
     }
 }
 
+/// What makes join tokens, where this node takes others and signs for them.
+fn tokens_of(node: &Node, membership: Option<&Membership>) -> Option<Tokens> {
+    Some(Tokens {
+        authority: membership?.authority.clone()?,
+        names: node.link.as_ref()?.names.clone(),
+    })
+}
+
 async fn serve_admin(socket: TcpListener, service: Admin, timeouts: config::Timeouts) {
     let settings = listen::Settings {
         connections_max: ADMIN_CONNECTIONS_MAX,
@@ -599,7 +610,7 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "tidegate".to_owned(), |name| name.trim().to_owned())
 }

@@ -1,7 +1,7 @@
 //! What workers serve from: a deployment, and for a while a second one that some of the requests get.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -13,6 +13,8 @@ use crate::deploy::Deployed;
 pub struct Serving {
     pub stable: Arc<Deployed>,
     pub canary: Option<Arc<Canary>>,
+    /// Workers that serve from it.
+    adopted: AtomicUsize,
 }
 
 /// A second deployment, with another version of one plugin. A request is served by one of both, from its first step to its
@@ -57,11 +59,31 @@ pub enum Side {
 }
 
 impl Serving {
+    /// Two deployments serve.
+    pub fn with_canary(stable: Arc<Deployed>, canary: Canary) -> Self {
+        Self {
+            stable,
+            canary: Some(Arc::new(canary)),
+            adopted: AtomicUsize::new(0),
+        }
+    }
+
+    /// A worker serves from it.
+    pub fn adopt(&self) {
+        self.adopted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many workers serve from it.
+    pub fn is_adopted_by(&self, workers: usize) -> bool {
+        self.adopted.load(Ordering::Relaxed) >= workers
+    }
+
     /// One deployment serves everything.
     pub fn only(stable: Arc<Deployed>) -> Self {
         Self {
             stable,
             canary: None,
+            adopted: AtomicUsize::new(0),
         }
     }
 

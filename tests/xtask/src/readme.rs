@@ -89,7 +89,7 @@ pub enum Proof {
     None(String),
 }
 
-/// The lines about regions, which a test of tests/it/region.rs types.
+/// The lines about regions, which a test of tests/it/sync.rs types.
 pub fn typed_by_tests(markdown: &str) -> BTreeSet<String> {
     let section = markdown.split_once("**Deploy regions.**");
     let section = section.map_or("", |(_, rest)| rest);

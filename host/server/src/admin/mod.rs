@@ -6,7 +6,9 @@
 mod cache;
 mod nodes;
 mod plugins;
+mod tokens;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use tidegate_model::config::Role;
+
+pub use tokens::Tokens;
 
 use crate::body::Body;
 use crate::cache::Cache;
@@ -35,9 +39,15 @@ pub struct Admin {
     pub serving: Arc<ArcSwap<Serving>>,
     pub cache: Arc<Cache>,
     pub role: Role,
+    /// Threads that serve.
+    pub workers: usize,
+    /// A follower has served a snapshot.
+    pub has_served: Cell<bool>,
     /// What the node has in common with others.
     pub membership: Option<Arc<Membership>>,
     pub commands: Arc<Commands>,
+    /// None where this node takes no others, or does not sign for them.
+    pub tokens: Option<Tokens>,
     pub drain: drain::Signal,
 }
 
@@ -59,9 +69,10 @@ impl Service for Admin {
                 let purges = self.membership.as_ref().map(|it| &it.purges);
                 cache::answer(&self.cache, purges, &request).await
             }
-            (_, path) if path.starts_with("/tidegate/v1/nodes") => {
-                nodes::answer(&self, request).await
+            (_, "/tidegate/v1/nodes/tokens") => {
+                tokens::answer(self.tokens.as_ref(), &request).await
             }
+            (true, "/tidegate/v1/nodes") => reply::json(&nodes::list(&self)),
             (_, path) => match path.strip_prefix("/tidegate/v1/plugins") {
                 Some(rest) => {
                     let rest = rest.trim_start_matches('/').to_owned();
@@ -103,8 +114,14 @@ impl Admin {
             return message(StatusCode::SERVICE_UNAVAILABLE, "draining");
         }
         let follows = self.membership.as_ref().is_some_and(|it| it.follows);
-        if follows && self.serving.load().stable.published.is_empty() {
-            let waiting = "waiting for the first snapshot of an origin";
+        let serving = self.serving.load();
+        if follows && !self.has_served.get() {
+            let served = serving.is_adopted_by(self.workers);
+            self.has_served
+                .set(served && !serving.stable.published.is_empty());
+        }
+        if follows && !self.has_served.get() {
+            let waiting = "waiting for a snapshot of an origin";
             return message(StatusCode::SERVICE_UNAVAILABLE, waiting);
         }
         message(StatusCode::OK, "ready")

@@ -4,6 +4,7 @@ mod admin;
 mod bench_step;
 mod cache;
 mod check;
+mod node;
 mod plugin;
 mod serve;
 
@@ -43,6 +44,9 @@ enum Command {
     /// See what the cache of a running node holds, and purge it.
     #[command(subcommand)]
     Cache(cache::Command),
+    /// Let other nodes join this one, and join another.
+    #[command(subcommand)]
+    Node(node::Command),
     /// Print a completion script for a shell: `source <(tidegate completion bash)`.
     Completion {
         /// bash, elvish, fish, powershell or zsh.
@@ -64,6 +68,7 @@ pub fn run(began: Instant) -> ExitCode {
         Command::Check { files } => check::run(&files, json),
         Command::Plugin(command) => plugin::run(command, json),
         Command::Cache(command) => cache::run(command, json),
+        Command::Node(command) => node::run(command, json),
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,

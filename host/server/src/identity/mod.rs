@@ -73,3 +73,6 @@ fn make_directory(data: &Path) -> std::io::Result<()> {
         .mode(0o700)
         .create(directory(data))
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::h3::{Sending, received, split_response};
+use super::h3::{Sending, length, received, split_response};
 use super::host::Host;
 use crate::body::Body;
 use crate::drain::{Drain, Watcher};
@@ -124,7 +124,8 @@ async fn request(
         .await
         .map_err(|error| error.to_string())?;
     let (mut sending, receiving) = stream.split();
-    let request = head.map(|()| received(receiving, None));
+    let left = length(head.headers());
+    let request = head.map(|()| received(receiving, left, None));
     let response = host.answer(Some(&peer), request).await;
     let (head, body) = split_response(response);
     let sent = sending.send_response(head).await;

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h3::error::StreamError;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use quinn::VarInt;
 use rustls_pki_types::ServerName;
 use smallvec::SmallVec;
 use tidegate_model::balance::nearest_first;
@@ -24,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::h3::{Sending, Upload, received, split_request};
+use super::h3::{Sending, Upload, length, received, split_request};
 use super::origins::{Open, Origin, Origins, Transport};
 use super::{LinkError, quic};
 use crate::body::Body;
@@ -264,6 +265,7 @@ async fn over_quic(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
     let (head, body) = split_request(request);
+    let is_head = *head.method() == Method::HEAD;
     let broken = |error: StreamError| Failed::Sent(LinkError::Broken(error.to_string()));
     let stream = match sender.send_request(clone_of(&head)).await {
         Ok(stream) => stream,
@@ -296,7 +298,12 @@ async fn over_quic(
             break response;
         }
     };
-    Ok(response.map(|()| received(receiving, upload)))
+    let left = match response.status() {
+        _ if is_head => Some(0),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Some(0),
+        _ => length(response.headers()),
+    };
+    Ok(response.map(|()| received(receiving, left, upload)))
 }
 
 fn clone_of(head: &Request<()>) -> Request<()> {
@@ -503,6 +510,10 @@ impl Dialed {
                         heard = (received, Instant::now());
                     }
                     let rtt = connection.rtt();
+                    if heard.1.elapsed() > DEAD_AFTER + rtt {
+                        // QUIC itself waits for three probe timeouts at least, which are long on a path that was busy.
+                        connection.close(VarInt::from_u32(0), b"silent");
+                    }
                     self.origin
                         .measured(rtt, heard.1.elapsed() > SILENT_AFTER + rtt);
                 }
@@ -569,7 +580,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_START: Duration = Duration::from_millis(1200);
 const PAUSE_LEAST: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_secs(2);
-const MEASURE_EVERY: Duration = Duration::from_millis(250);
+const MEASURE_EVERY: Duration = Duration::from_millis(200);
+/// Three keep-alives, and the time to probe. What waits for an answer is asked of another origin then.
+const DEAD_AFTER: Duration = Duration::from_millis(1200);
 /// Two keep-alives.
 const SILENT_AFTER: Duration = Duration::from_millis(850);
 const UPGRADE_EVERY: Duration = Duration::from_secs(30);

@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use h3::error::{Code, StreamError};
 use h3_quinn::{RecvStream, SendStream};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::task::AbortHandle;
@@ -81,13 +82,23 @@ macro_rules! halves {
 halves!(ClientReceiving, ClientSending);
 halves!(ServerReceiving, ServerSending);
 
-/// What arrives on a stream, as a body. `upload` is stopped with it: the request's own body, where that is still sent.
-pub(super) fn received(receiving: impl Receive, upload: Option<Upload>) -> Body {
+/// What arrives on a stream, as a body; `left` is its length, where that is known. `upload` is stopped with it: the request's
+/// own body, where that is still sent.
+pub(super) fn received(receiving: impl Receive, left: Option<u64>, upload: Option<Upload>) -> Body {
+    if left == Some(0) && upload.is_none() {
+        return Body::Empty;
+    }
     Body::Boxed(UnsyncBoxBody::new(Received {
         receiving,
+        left,
         at: At::Data,
         _upload: upload,
     }))
+}
+
+/// The length that a head tells of its body.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A request's body that is still being sent; it is given up when this is dropped.
@@ -101,6 +112,8 @@ impl Drop for Upload {
 
 struct Received<R> {
     receiving: R,
+    /// Bytes that are still to come.
+    left: Option<u64>,
     at: At,
     _upload: Option<Upload>,
 }
@@ -123,16 +136,28 @@ impl<R: Receive> http_body::Body for Received<R> {
         loop {
             match self.at {
                 At::Data => match std::task::ready!(self.receiving.poll_data(cx)) {
-                    Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Ok(Some(data)) => {
+                        let bytes = data.len() as u64;
+                        return match self.left.map(|left| left.checked_sub(bytes)) {
+                            Some(None) => self.failed("more came than was announced".into()),
+                            left => {
+                                self.left = left.flatten();
+                                Poll::Ready(Some(Ok(Frame::data(data))))
+                            }
+                        };
+                    }
+                    Ok(None) if self.left.is_some_and(|left| left > 0) => {
+                        return self.failed("less came than was announced".into());
+                    }
                     Ok(None) => self.at = At::Trailers,
-                    Err(error) => return self.failed(error),
+                    Err(error) => return self.failed(error.into()),
                 },
                 At::Trailers => match std::task::ready!(self.receiving.poll_trailers(cx)) {
                     Ok(trailers) => {
                         self.at = At::End;
                         return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                     }
-                    Err(error) => return self.failed(error),
+                    Err(error) => return self.failed(error.into()),
                 },
                 At::End => return Poll::Ready(None),
             }
@@ -140,14 +165,20 @@ impl<R: Receive> http_body::Body for Received<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.at == At::End
+        // Nothing is polled any more once the announced length has come, so that is the end.
+        self.at == At::End || self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl<R> Received<R> {
-    fn failed(&mut self, error: StreamError) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.at = At::End;
-        Poll::Ready(Some(Err(error.into())))
+    fn failed(&mut self, error: BoxError) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        (self.at, self.left) = (At::End, None);
+        Poll::Ready(Some(Err(error)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use tidegate_model::deployment::Route;
 use tidegate_model::headers::remove_hop_by_hop;
@@ -43,6 +43,7 @@ pub async fn ask(
         .send(request, deadline)
         .await
         .map_err(GatewayError::Link)?;
+    *response.version_mut() = Version::HTTP_11; // the link's is nobody's business
     remove_hop_by_hop(response.headers_mut());
     let outcome = Outcome::take(response.headers_mut())
         .map_err(|problem| GatewayError::Link(LinkError::Unintelligible(problem)))?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use http::Response;
-use tidegate_tests::region::{
+use tidegate_tests::linked::{
     edge, edge_setup, in_step, nodes, origin_named, put, ready, snapshot,
 };
 use tidegate_tests::{Api, Operation, TestNode, TestOrigin, binary, fixture, root, text, until};
@@ -53,6 +53,7 @@ async fn swap(node: &TestNode, component: &str) -> tidegate_tests::Reply {
         .method("PUT")
         .uri("/tidegate/v1/plugins/stamp")
         .header("host", node.admin_address().to_string())
+        .header("content-type", "application/wasm")
         .body(std::fs::read(fixture(component)).unwrap().into());
     node.ask_admin(request.unwrap()).await
 }
