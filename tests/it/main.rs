@@ -1,6 +1,7 @@
 //! End-to-end tests: one binary, one file for each feature. The harness is the library beside them.
 
 mod cache;
+mod cache_disk;
 mod cache_purge;
 mod cache_stage;
 mod cache_suite;

@@ -287,6 +287,7 @@ impl TestNode {
         let status = self.ended().await;
         assert!(status.success(), "{status}:\n{}", self.log().join("\n"));
         Stopped {
+            address: self.address(),
             folder: self.folder,
         }
     }
@@ -296,6 +297,7 @@ impl TestNode {
         self.child.start_kill().expect("the node runs");
         self.ended().await;
         Stopped {
+            address: self.address(),
             folder: self.folder,
         }
     }
@@ -308,12 +310,24 @@ impl TestNode {
 /// What a node that ended left behind.
 pub struct Stopped {
     folder: TempDir,
+    address: SocketAddr,
 }
 
 impl Stopped {
     /// Starts a node again in the same folder.
     pub async fn start(self) -> TestNode {
         TestNode::spawn(self.folder).await
+    }
+
+    /// Starts a node again in the same folder, on the address that the first listener got from the kernel: cached responses
+    /// are of one port.
+    pub async fn start_again(self) -> TestNode {
+        let file = self.folder.path().join(NODE_FILE);
+        let text = std::fs::read_to_string(&file).expect("the configuration is there");
+        let free = "[[listener]]\naddress = '127.0.0.1:0'";
+        let same = format!("[[listener]]\naddress = '{}'", self.address);
+        std::fs::write(&file, text.replace(free, &same)).expect("the folder is writable");
+        self.start().await
     }
 
     /// The folder of its configuration.

@@ -19,6 +19,8 @@ use tokio::task::LocalSet;
 
 use crate::admin::{Admin, Tokens};
 use crate::cache::Cache;
+use crate::cache::disk::{self, Disk};
+use crate::cache::store::Store;
 use crate::control::{self, Control, Signals, draw_up, followed_node};
 use crate::deploy::{Deployed, Deployer};
 use crate::drain::{self, Drain, Outcome};
@@ -169,7 +171,12 @@ impl Starting<'_> {
             .iter()
             .map(Bound::ready)
             .collect::<Result<Vec<_>>>()?;
-        let cache = Arc::new(Cache::new(&node.cache, workers));
+        let cache = Arc::new(Cache::new(
+            &node.cache,
+            cache_store(&node, &services)?,
+            workers,
+        ));
+        let kept = cache.clone();
         metrics.watch_cache(cache.clone());
         let sockets = LinkSockets::bind(&own, workers)?;
         let link = match &sockets {
@@ -260,7 +267,12 @@ impl Starting<'_> {
         control.run(files, signals, commanded).await;
         tracing::info!(within_ms = drain_within.as_millis(), "draining");
         trigger.pull(drain_within);
-        let outcomes = tokio::task::spawn_blocking(move || join(threads))
+        let ending = move || {
+            let outcomes = join(threads);
+            kept.store.disk().inspect(|disk| disk.close());
+            outcomes
+        };
+        let outcomes = tokio::task::spawn_blocking(ending)
             .await
             .context("waiting for the workers")?;
         let cut: usize = outcomes
@@ -538,6 +550,28 @@ pub(crate) fn apply_state(node: &Node, services: &NodeServices, store: &Embedded
             .collect(),
     );
     Ok(())
+}
+
+/// The cache's store, with its disk tier where there is to be one.
+fn cache_store(node: &Node, services: &NodeServices) -> Result<Store> {
+    let memory = node.cache.memory.0;
+    let Some(settings) = &node.cache.disk else {
+        return Ok(Store::new(memory));
+    };
+    let secrets = services.secrets.load();
+    let settings = disk::Settings {
+        bytes_max: settings.bytes.0,
+        path: settings.path.clone(),
+        secret: settings
+            .secret
+            .as_ref()
+            .and_then(|name| secrets.get(name))
+            .cloned(),
+    };
+    let shapes = Arc::default();
+    let opened = Disk::open(&settings, &shapes)
+        .with_context(|| format!("the cache on disk, {}", settings.path.display()))?;
+    Ok(Store::over(memory, shapes, opened))
 }
 
 pub(crate) fn secret_value(name: &str, source: &config::SecretSource) -> Result<String> {

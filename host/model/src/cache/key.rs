@@ -99,6 +99,18 @@ pub struct Named<'k> {
     pub query: Option<&'k [u8]>,
 }
 
+impl Named<'_> {
+    /// Path and query.
+    pub fn url(&self) -> Option<Vec<u8>> {
+        let mut url = self.path?.to_vec();
+        if let Some(query) = self.query {
+            url.push(b'?');
+            url.extend_from_slice(query);
+        }
+        Some(url)
+    }
+}
+
 /// Reads a key that was written here; `None` where it was not.
 pub fn read(key: &[u8]) -> Option<Named<'_>> {
     let (&[kind, _, _, _], rest) = key.split_first_chunk::<4>()?;

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use http::header::{CONTENT_RANGE, DATE, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use super::date;
 use super::directives::delta_seconds;
@@ -21,7 +22,7 @@ pub enum Asked {
 }
 
 /// A part of a representation: bytes `first` to `last`, both inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub first: u64,
     pub last: u64,

@@ -2,12 +2,14 @@
 //!
 //! Source: RFC 9111 §4, §4.2.4 and §5.2.1; RFC 5861.
 
+use serde::{Deserialize, Serialize};
+
 use super::directives::{RequestDirectives, SECONDS_MAX, Scope};
 use super::freshness::Lifetime;
 use super::targeted::Told;
 
 /// What is known of a stored response's time. Seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Since 1970, our clock.
     pub received_at: u64,

@@ -1,6 +1,8 @@
 //! `[cache]`, and the `cache` of a stage or route.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
@@ -8,11 +10,13 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::key::Secret;
 use super::limits::{at_least, positive};
 use super::source::Source;
 use super::units::{ByteSize, DurationText};
 use crate::api::rest::MethodSetting;
 use crate::cache::policy::{Strategy, TTL_DEFAULT, TTL_MAX};
+use crate::problem::did_you_mean;
 
 /// The node's cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,19 @@ pub struct NodeCache {
     pub body: ByteSize,
     /// How long a request waits for another one's answer to the same URL.
     pub wait: Duration,
+    /// The tier that outlives the process; `None`: memory only.
+    pub disk: Option<DiskCache>,
+}
+
+/// The cache's disk tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskCache {
+    /// What its files may take.
+    pub bytes: ByteSize,
+    /// The directory of its files, and of nothing else.
+    pub path: PathBuf,
+    /// The name of the secret that its keys are derived from; `None`: one that the node makes up and keeps beside the files.
+    pub secret: Option<String>,
 }
 
 /// Whether responses of a stage or route are cached, and by whose rules.
@@ -47,10 +64,23 @@ pub(super) struct NodeCacheFile {
     body: Option<Spanned<ByteSize>>,
     /// Default `"5s"`: an origin that takes longer is better asked by each than waited for by all.
     wait: Option<Spanned<DurationText>>,
+    /// Default none: what is written to disk wears it, and is somebody's to protect.
+    disk: Option<Spanned<ByteSize>>,
+    /// Default `cache` in the node's data directory.
+    path: Option<Spanned<String>>,
+    /// Default none: a key that is made up, in a file of mode 0600 beside the others.
+    secret: Option<Spanned<String>>,
 }
 
 impl NodeCacheFile {
-    pub(super) fn compile(self, source: &mut Source) -> NodeCache {
+    /// `data` is the node's data directory, `secrets` are the names of its secrets.
+    pub(super) fn compile(
+        mut self,
+        data: &Path,
+        secrets: &BTreeMap<String, Secret>,
+        source: &mut Source,
+    ) -> NodeCache {
+        let disk = self.disk(data, secrets, source);
         let memory = at_least("cache", "memory", self.memory, MEMORY_LEAST, source)
             .unwrap_or(ByteSize::mib(256));
         let body = match self.body {
@@ -67,7 +97,38 @@ impl NodeCacheFile {
             memory,
             body,
             wait: positive("cache", "wait", self.wait, source).unwrap_or(Duration::from_secs(5)),
+            disk,
         }
+    }
+
+    fn disk(
+        &mut self,
+        data: &Path,
+        secrets: &BTreeMap<String, Secret>,
+        source: &mut Source,
+    ) -> Option<DiskCache> {
+        let (path, secret) = (self.path.take(), self.secret.take());
+        let Some(bytes) = at_least("cache", "disk", self.disk.take(), DISK_LEAST, source) else {
+            for (key, written) in [("path", &path), ("secret", &secret)] {
+                if let Some(written) = written {
+                    let message = format!("cache: `{key}` says nothing without `disk`");
+                    source.problem(&written.span(), message);
+                }
+            }
+            return None;
+        };
+        if let Some(secret) = &secret
+            && !secrets.contains_key(secret.get_ref())
+        {
+            let hint = did_you_mean(secret.get_ref(), secrets.keys().map(String::as_str));
+            let message = format!("cache: no secret \"{}\"", secret.get_ref());
+            source.problem_with_hint(&secret.span(), message, hint);
+        }
+        Some(DiskCache {
+            bytes,
+            path: path.map_or_else(|| data.join("cache"), |path| source.resolve(path.get_ref())),
+            secret: secret.map(Spanned::into_inner),
+        })
     }
 }
 
@@ -234,11 +295,11 @@ impl<'de> Deserialize<'de> for CacheFile {
 
 /// Room for a few hundred small responses; less is a typing error.
 const MEMORY_LEAST: u64 = 1 << 20;
+/// Some files of a megabyte each, and what is noted beside them.
+const DISK_LEAST: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::parse;
 
@@ -321,6 +382,17 @@ mod tests {
                 "`body` is more than a quarter",
             ),
             ("", "[cache]\nwait = '0s'", "`wait` is 0"),
+            ("", "[cache]\ndisk = '1MiB'", "`disk` is below"),
+            (
+                "",
+                "[cache]\npath = 'x'",
+                "`path` says nothing without `disk`",
+            ),
+            (
+                "",
+                "[secret.one]\nenv = 'X'\n[cache]\ndisk = '1GiB'\nsecret = 'on'",
+                "cache: no secret \"on\"; did you mean \"one\"?",
+            ),
         ];
         for (stage, rest, expected) in cases {
             let problems = with(stage, rest).unwrap_err();

@@ -22,7 +22,7 @@ mod upstream;
 use std::path::Path;
 
 pub use api::{AccessLog, Api, RouteSettings, Stage, Throttle};
-pub use cache::{Cache, NodeCache};
+pub use cache::{Cache, DiskCache, NodeCache};
 pub use function::{Function, Plugin};
 pub use key::{ApiKey, Secret, SecretSource, StageName};
 pub use limits::{Limits, Log, LogFormat, Timeouts};

@@ -129,13 +129,17 @@ impl NodeFile {
         let written = node.artifacts;
         let artifacts = limits::at_least("node", "artifacts", written, ARTIFACTS_LEAST, source)
             .unwrap_or(ByteSize::mib(2048));
+        let data = source.resolve(node.data.as_deref().unwrap_or(".tidegate"));
+        let secrets = named(self.secret, SecretFile::compile, source);
+        let cache = self.cache.unwrap_or_default();
         Node {
             text: Arc::default(), // the caller's
             artifacts,
             name: node.name.and_then(|name| name_of(name, source)),
             role: node.role.map(Spanned::into_inner).unwrap_or_default(),
             region,
-            data: source.resolve(node.data.as_deref().unwrap_or(".tidegate")),
+            cache: cache.compile(&data, &secrets, source),
+            data,
             suffix,
             threads: threads.and_then(NonZeroUsize::new),
             listeners,
@@ -144,13 +148,12 @@ impl NodeFile {
             origins: OriginFile::compile(self.origin.unwrap_or_default(), source),
             limits: self.limits.unwrap_or_default().compile(source),
             timeouts: self.timeouts.unwrap_or_default().compile(source),
-            cache: self.cache.unwrap_or_default().compile(source),
             log: self.log.unwrap_or_default().compile(),
             upstreams: named(self.upstream, UpstreamFile::compile, source),
             functions: named(self.function, FunctionFile::compile, source),
             plugins: named(self.plugin, PluginFile::compile, source),
             keys: keys(self.key.unwrap_or_default(), &served, source),
-            secrets: named(self.secret, SecretFile::compile, source),
+            secrets,
             apis,
         }
     }

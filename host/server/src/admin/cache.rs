@@ -5,6 +5,7 @@
 //!   names, or with `&soft=true` marks it stale.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::message;
 use crate::body::Body;
+use crate::cache::disk::Disk;
 use crate::cache::purge::Purge;
 use crate::cache::{Cache, Outcome};
 use crate::request::reply;
@@ -47,7 +49,10 @@ fn figures(cache: &Cache) -> serde_json::Value {
         .into_iter()
         .map(|outcome| (outcome.name().to_owned(), cache.counted(outcome).into()))
         .collect();
-    json!({ "entries": entries, "bytes": bytes, "evictions": evictions, "requests": requests })
+    let disk = cache.store.disk().map(Disk::figures);
+    json!({
+        "entries": entries, "bytes": bytes, "evictions": evictions, "requests": requests, "disk": disk,
+    })
 }
 
 async fn carry_out(
@@ -58,18 +63,28 @@ async fn carry_out(
 ) -> Response<Body> {
     let soft = purge.soft;
     let what = format!("{purge:?}");
-    let (purges, query) = (purges.cloned(), query.to_owned());
-    let purged = tokio::task::spawn_blocking(move || {
+    let (purges, query, purged) = (purges.cloned(), query.to_owned(), cache.clone());
+    let purging = tokio::task::spawn_blocking(move || {
         if let Some(purges) = purges {
             purges.record(&query)?; // others hear of it only once it is on the disk
         }
-        std::io::Result::Ok(cache.store.purge(&purge))
+        std::io::Result::Ok(purged.store.purge(&purge))
     });
-    match purged.await.map_err(std::io::Error::other).flatten() {
-        Ok(count) => {
-            tracing::info!(purge = what, count, "purged");
-            reply::json(&json!({ "purged": count, "soft": soft }))
-        }
-        Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    let count = match purging.await.map_err(std::io::Error::other).flatten() {
+        Ok(count) => count,
+        Err(error) => return message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    };
+    // What is acknowledged holds, whatever becomes of the process.
+    if !cache.store.settle(SETTLE_WAIT).await {
+        tracing::error!(purge = what, count, "purged, but not noted on disk");
+        return message(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "it is purged, but the disk does not take a note of it: after a restart it might be back",
+        );
     }
+    tracing::info!(purge = what, count, "purged");
+    reply::json(&json!({ "purged": count, "soft": soft }))
 }
+
+/// A disk that is busy with other things takes its time to make sure of a note.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);

@@ -182,8 +182,9 @@ mod tests {
     use tidegate_model::cache::reuse::Span;
     use tidegate_model::config::{ByteSize, NodeCache};
 
+    use super::super::doubt::Url;
     use super::super::flight::Joined;
-    use super::super::store::Url;
+    use super::super::store::Store;
     use super::super::stored::Fields;
     use super::*;
 
@@ -192,8 +193,9 @@ mod tests {
             memory: ByteSize::mib(1),
             body: ByteSize(8),
             wait: Duration::from_secs(1),
+            disk: None,
         };
-        Arc::new(Cache::new(&settings, 1))
+        Arc::new(Cache::new(&settings, Store::new(settings.memory.0), 1))
     }
 
     fn fill(cache: &Arc<Cache>, leader: Option<Leader>) -> Fill {
@@ -214,6 +216,7 @@ mod tests {
                 selected_by: None,
                 tags: Box::default(),
                 purged: false,
+                encrypted: false,
                 asked: cache.store.mark(&url),
             },
             leader,

@@ -1,9 +1,11 @@
 //! The cache of a node: mechanism only. What may be stored, for how long, and what may be served is decided by
 //! `tidegate_model::cache`; `request::cache` is where a request meets it.
 //!
-//! [`store`] keeps responses, [`stored`] is one of them, [`fill`] makes one of a response on its way to a viewer, [`flight`]
+//! [`store`] keeps responses, and [`disk`] those that outlive the process; [`doubt`] knows which were changed; [`stored`] is one of them, [`fill`] makes one of a response on its way to a viewer, [`flight`]
 //! lets requests wait for another one's answer, [`purge`] names what is to go.
 
+pub mod disk;
+pub mod doubt;
 pub mod fill;
 pub mod flight;
 pub mod purge;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use tidegate_model::config::NodeCache;
 
-use flight::Flights;
+use flight::{Flights, Joined, Landed};
 use store::Store;
 
 /// Shared by all workers.
@@ -87,15 +89,28 @@ impl Outcome {
 }
 
 impl Cache {
-    /// An empty one, for this many workers.
-    pub fn new(settings: &NodeCache, workers: usize) -> Self {
+    /// One for this many workers.
+    pub fn new(settings: &NodeCache, store: Store, workers: usize) -> Self {
         Self {
-            store: Store::new(settings.memory.0),
+            store,
             flights: Arc::default(),
             body_bytes_max: settings.body.0,
             wait: settings.wait,
             counts: (0..workers.max(1)).map(|_| Counts::default()).collect(),
             waiting: AtomicU64::new(0),
+        }
+    }
+
+    /// Brings the entry of a key from disk to memory; who asks for the same meanwhile waits for it.
+    pub async fn promote(&self, key: &[u8]) {
+        let mut flight = b"disk ".to_vec();
+        flight.extend_from_slice(key);
+        match self.flights.join(&flight) {
+            Joined::Leads(leader) => {
+                self.store.promote(key).await;
+                leader.land(Landed::Stored);
+            }
+            Joined::Follows(mut follower) => drop(follower.landed().await),
         }
     }
 

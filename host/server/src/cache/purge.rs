@@ -1,21 +1,23 @@
 //! What of the cache is to go.
 
+use serde::{Deserialize, Serialize};
 use tidegate_model::cache::key::Named;
 use tidegate_model::uri;
 
 use super::stored::Stored;
 
 /// Names stored responses, and what becomes of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purge {
-    scope: Scope,
+    pub scope: Scope,
     /// They are marked stale, not removed: the origin is asked whether they still hold, and they can stand in for it where
     /// it fails.
     pub soft: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Scope {
+/// Which responses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Scope {
     /// A URL below its stage, with its query; of one host, where that is named.
     Url(Place),
     /// All URLs that begin so.
@@ -27,8 +29,9 @@ enum Scope {
     All,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+/// Where responses are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
     host: Option<String>,
     /// Path and query.
     path: String,
@@ -101,17 +104,54 @@ impl Purge {
 
     /// Whether it is about a stored response. `named` is what its key says.
     pub fn means(&self, named: &Named<'_>, stored: &Stored) -> bool {
-        match &self.scope {
-            Scope::All => true,
-            Scope::Tag(tag) => stored.tags.iter().any(|other| **other == **tag),
-            Scope::Stage(scope) => named
+        self.scope.means(named, stored)
+    }
+
+    /// All scopes that name a stored response, but for prefixes.
+    pub fn scopes_of(named: &Named<'_>, stored: &Stored) -> Vec<Scope> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let stage = text(named.scope);
+        let api = stage.split('/').next().unwrap_or_default().to_owned();
+        let mut scopes = vec![Scope::All, Scope::Stage(api), Scope::Stage(stage)];
+        scopes.extend(stored.tags.iter().map(|tag| Scope::Tag(tag.to_vec())));
+        if let Some(path) = named.url() {
+            let path = text(&path);
+            for host in [None, Some(text(named.host))] {
+                let path = path.clone();
+                scopes.push(Scope::Url(Place { host, path }));
+            }
+        }
+        scopes
+    }
+}
+
+impl Scope {
+    /// What it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        let text = match self {
+            Self::Url(place) | Self::Prefix(place) => {
+                place.path.len() + place.host.as_ref().map_or(0, String::len)
+            }
+            Self::Tag(tag) => tag.len(),
+            Self::Stage(scope) => scope.len(),
+            Self::All => 0,
+        };
+        size_of::<Self>() + text
+    }
+
+    /// Whether it names a stored response.
+    pub fn means(&self, named: &Named<'_>, stored: &Stored) -> bool {
+        match self {
+            Self::All => true,
+            Self::Tag(tag) => stored.tags.iter().any(|other| **other == **tag),
+            Self::Stage(scope) => named
                 .scope
                 .strip_prefix(scope.as_bytes())
                 .is_some_and(|rest| {
                     rest.is_empty() || (rest.starts_with(b"/") && !scope.contains('/'))
                 }),
-            Scope::Url(place) => place.is_host(named) && place.begins(named, true),
-            Scope::Prefix(place) => place.is_host(named) && place.begins(named, false),
+            Self::Url(place) => place.is_host(named) && place.begins(named, true),
+            Self::Prefix(place) => place.is_host(named) && place.begins(named, false),
         }
     }
 }
@@ -149,14 +189,9 @@ impl Place {
 
     /// `whole`: nothing follows; of a key by parameters, which has no query, the path has to be the same.
     fn begins(&self, named: &Named<'_>, whole: bool) -> bool {
-        let Some(path) = named.path else {
+        let Some(url) = named.url() else {
             return false;
         };
-        let mut url = path.to_vec();
-        if let Some(query) = named.query {
-            url.push(b'?');
-            url.extend_from_slice(query);
-        }
         if whole {
             url == self.path.as_bytes()
         } else {

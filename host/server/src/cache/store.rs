@@ -4,20 +4,27 @@
 //! replaced as a whole; who reads one keeps what it read.
 //!
 //! An unsafe request makes a URL's responses doubtful, whoever they were stored for, and also those that are still on their
-//! way. So there is a clock of such changes, and a table with the time of the last one for each URL, by its hash: what was
-//! asked for before it is asked for again. Two URLs with one hash cost a needless question, and never a wrong answer.
+//! way. So there is a clock of such changes, and a table with the time of the last one for each URL ([`Doubts`]): what was
+//! asked for before it is asked for again.
+//!
+//! Where there is a disk tier, what is kept here is written there too, and what is not here may be had from there
+//! ([`Store::promote`]).
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::HeaderMap;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
 use tidegate_model::cache::key;
 use tidegate_model::cache::vary;
 
+use super::disk::{Disk, Opened};
+use super::doubt::{Doubts, Url};
 use super::purge::Purge;
 use super::stored::{SelectedBy, Shapes, Stored};
 
@@ -25,12 +32,11 @@ use super::stored::{SelectedBy, Shapes, Stored};
 pub struct Store {
     entries: Cache<Box<[u8]>, Arc<Entry>>,
     bytes_max: usize,
-    pub shapes: Shapes,
-    hasher: RandomState,
+    pub shapes: Arc<Shapes>,
     /// Counts changes.
     clock: AtomicU64,
-    /// When responses of a URL became doubtful, by its hash; made with the first change.
-    doubtful: OnceLock<Box<[AtomicU64]>>,
+    doubts: Arc<Doubts>,
+    disk: Option<Disk>,
     /// When the last purge ended.
     purged: AtomicU64,
     evictions: Arc<AtomicU64>,
@@ -45,15 +51,37 @@ pub struct Entry {
 }
 
 /// When something was asked for, and which URL it is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    at: u64,
-    place: u32,
+    pub at: u64,
+    pub place: u32,
 }
 
 impl Store {
     /// A store that takes at most `bytes_max`, roughly.
     pub fn new(bytes_max: u64) -> Self {
+        let random = |number: u8| RandomState::new().hash_one(number);
+        let doubts = Arc::new(Doubts::new((random(0), random(1))));
+        Self::with(bytes_max, Arc::default(), 1, doubts, None)
+    }
+
+    /// One that has a disk tier as well.
+    pub fn over(bytes_max: u64, shapes: Arc<Shapes>, opened: Opened) -> Self {
+        let Opened {
+            disk,
+            clock,
+            doubts,
+        } = opened;
+        Self::with(bytes_max, shapes, clock, doubts, Some(disk))
+    }
+
+    fn with(
+        bytes_max: u64,
+        shapes: Arc<Shapes>,
+        clock: u64,
+        doubts: Arc<Doubts>,
+        disk: Option<Disk>,
+    ) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = evictions.clone();
         let entries = Cache::<Box<[u8]>, Arc<Entry>>::builder()
@@ -69,10 +97,10 @@ impl Store {
         Self {
             entries,
             bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
-            shapes: Shapes::default(),
-            hasher: RandomState::new(),
-            clock: AtomicU64::new(1),
-            doubtful: OnceLock::new(),
+            shapes,
+            clock: AtomicU64::new(clock),
+            doubts,
+            disk,
             purged: AtomicU64::new(0),
             evictions,
         }
@@ -83,28 +111,79 @@ impl Store {
         self.entries.get(key)
     }
 
+    /// Whether the disk may have the entry of a key that memory does not have.
+    pub fn may_promote(&self, key: &[u8]) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.has(key))
+    }
+
+    /// Brings the entry of a key from disk to memory, where it is there and nothing newer is here.
+    ///
+    /// # Cancel safety
+    /// Dropped, it brings nothing.
+    pub async fn promote(&self, key: &[u8]) {
+        let Some(disk) = &self.disk else {
+            return;
+        };
+        let purged = self.purged.load(Ordering::Acquire);
+        let Some(found) = disk.read(key).await else {
+            return;
+        };
+        let place = found.place();
+        let entry = Arc::new(found.entry);
+        self.entries
+            .entry(key.into())
+            .and_compute_with(|known| match known {
+                None if disk.still_has(place) => Op::Put(entry),
+                _ => Op::Nop,
+            });
+        // A purge that began since may have passed by this key before it was there.
+        if purged != self.purged.load(Ordering::Acquire) {
+            self.entries.invalidate(key);
+        }
+    }
+
+    /// Waits until what was purged or made doubtful so far would outlive the process; gives whether it would.
+    pub async fn settle(&self, within: Duration) -> bool {
+        match &self.disk {
+            Some(disk) => disk.settle(within).await,
+            None => true,
+        }
+    }
+
+    /// The disk tier.
+    pub fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
     /// Notes that a URL is asked for now. What is stored with the mark is doubtful from the next change of it on.
     pub fn mark(&self, url: &Url<'_>) -> Mark {
         Mark {
             at: self.clock.load(Ordering::Acquire),
-            place: self.place(url),
+            place: self.doubts.place(url),
         }
     }
 
     /// Whether the URL of a stored response was changed since it was asked for.
     pub fn is_doubtful(&self, stored: &Stored) -> bool {
-        self.doubtful.get().is_some_and(|table| {
-            stored.asked.at < table[stored.asked.place as usize].load(Ordering::Acquire)
-        })
+        stored.asked.at < self.doubts.last(stored.asked.place)
     }
 
     /// Makes all that was asked for of a URL until now doubtful.
     pub fn doubt(&self, url: &Url<'_>) {
+        self.doubt_place(self.doubts.place(url));
+    }
+
+    /// Makes all that was asked for of the URL of a stored response until now doubtful.
+    pub fn doubt_stored(&self, stored: &Stored) {
+        self.doubt_place(stored.asked.place);
+    }
+
+    fn doubt_place(&self, place: u32) {
         let now = self.clock.fetch_add(1, Ordering::AcqRel) + 1;
-        let table = self
-            .doubtful
-            .get_or_init(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
-        table[self.place(url) as usize].fetch_max(now, Ordering::AcqRel);
+        self.doubts.change(place, now);
+        if let Some(disk) = &self.disk {
+            disk.doubt(place, now);
+        }
     }
 
     /// Keeps a response, in place of what the same requests would have selected. Gives whether it did: not where there was a
@@ -118,7 +197,7 @@ impl Store {
             return false;
         }
         let (asked_at, selected_by) = (stored.asked.at, stored.selected_by.clone());
-        self.change(key, |entry| {
+        self.change(key, Also::Disk, |entry| {
             let mut responses = vec![stored];
             let new = &responses[0];
             let others = entry.map_or(&[][..], |entry| &entry.responses);
@@ -147,7 +226,7 @@ impl Store {
 
     /// Notes that requests for a key shall not wait for each other until then.
     pub fn keep_apart(&self, key: &[u8], until: u64) {
-        self.change(key, |entry| {
+        self.change(key, Also::Nothing, |entry| {
             let responses = entry.map_or_else(Vec::new, |entry| entry.responses.clone());
             Some(Entry {
                 responses,
@@ -162,7 +241,7 @@ impl Store {
     }
 
     fn forget_selected(&self, key: &[u8], selected_by: &Option<Box<SelectedBy>>) {
-        self.change(key, |entry| {
+        self.change(key, Also::Disk, |entry| {
             let mut entry = Entry {
                 responses: entry?.responses.clone(),
                 apart_until: entry?.apart_until,
@@ -174,11 +253,19 @@ impl Store {
         });
     }
 
-    fn change(&self, key: &[u8], next: impl FnOnce(Option<&Entry>) -> Option<Entry>) {
+    fn change(&self, key: &[u8], also: Also, next: impl FnOnce(Option<&Entry>) -> Option<Entry>) {
         self.entries.entry(key.into()).and_compute_with(|entry| {
             let entry = entry.map(moka::Entry::into_value);
-            match (next(entry.as_deref()), entry) {
-                (Some(next), _) => Op::Put(Arc::new(next)),
+            let next = next(entry.as_deref()).map(Arc::new);
+            // In here, so that the disk hears of changes in the order that they were made in.
+            if let Some(disk) = self.disk.as_ref().filter(|_| also == Also::Disk) {
+                match &next {
+                    Some(next) => disk.write(key, next),
+                    None => disk.forget(key),
+                }
+            }
+            match (next, entry) {
+                (Some(next), _) => Op::Put(next),
                 (None, Some(_)) => Op::Remove,
                 (None, None) => Op::Nop,
             }
@@ -186,10 +273,13 @@ impl Store {
     }
 
     /// Removes what `purge` names, or marks it stale; gives how many responses that were. It looks at every entry: off the
-    /// workers' threads.
+    /// workers' threads. What is on disk is not counted; that it is gone there for good is for [`Self::settle`] to say.
     pub fn purge(&self, purge: &Purge) -> u64 {
         // What is on its way was asked for before this moment, and is not kept.
         let now = self.clock.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(disk) = &self.disk {
+            disk.purge(now, purge);
+        }
         self.purged.fetch_max(now, Ordering::AcqRel);
         let mut count = 0;
         for (key, entry) in &self.entries {
@@ -206,7 +296,7 @@ impl Store {
                 continue;
             }
             count += found as u64;
-            self.change(&key, |entry| {
+            self.change(&key, Also::Nothing, |entry| {
                 let mut responses = entry?.responses.clone();
                 if purge.soft {
                     for stored in responses.iter_mut().filter(|stored| meant(stored)) {
@@ -233,23 +323,14 @@ impl Store {
             self.evictions.load(Ordering::Relaxed),
         )
     }
-
-    fn place(&self, url: &Url<'_>) -> u32 {
-        let mut hasher = self.hasher.build_hasher();
-        url.scope.hash(&mut hasher);
-        url.path.hash(&mut hasher);
-        url.query.hash(&mut hasher);
-        u32::try_from(hasher.finish() % PLACES).unwrap_or_default()
-    }
 }
 
-/// A URL, whoever asks for it and by whatever host and scheme.
-#[derive(Debug, Clone, Copy)]
-pub struct Url<'a> {
-    /// `api/stage`.
-    pub scope: &'a str,
-    pub path: &'a str,
-    pub query: Option<&'a str>,
+/// What of a change in memory the disk hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Also {
+    Disk,
+    /// It has not to know, or knows otherwise.
+    Nothing,
 }
 
 impl Entry {
@@ -284,8 +365,6 @@ fn weight(key: &[u8], entry: &Entry) -> u32 {
 /// What the store itself needs for an entry. With it, 311,000 responses of 1 KiB counted as 526 MB, and resident memory had
 /// grown by 524 MB.
 const OVERHEAD: usize = 320;
-/// Places of the table: 1 MiB; a thousand changes make one stored response in a hundred be asked for in vain.
-const PLACES: u64 = 1 << 17;
 /// Responses of one key: languages, encodings, and some of both.
 const RESPONSES_MAX: usize = 32;
 /// One key's responses take at most this part of the memory.
@@ -344,6 +423,7 @@ mod tests {
             }),
             tags: Box::new([Box::from(&b"t"[..])]),
             purged: false,
+            encrypted: false,
             asked: store.mark(&url(path)),
         }
     }

@@ -28,6 +28,8 @@ pub struct Stored {
     pub tags: Box<[Box<[u8]>]>,
     /// Somebody has marked it stale.
     pub purged: bool,
+    /// It leaves memory encrypted only.
+    pub encrypted: bool,
     /// When it was asked for.
     pub asked: Mark,
 }
@@ -81,6 +83,15 @@ impl Fields {
             start = end;
         }
         headers
+    }
+
+    /// Name and value of each line, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let values = starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.values[*start as usize..*end as usize]);
+        self.names.iter().zip(values)
     }
 
     fn weight(&self) -> usize {

@@ -85,6 +85,9 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
                 for (outcome, count) in figures["requests"].as_object().into_iter().flatten() {
                     println!("{outcome:<11}{count}");
                 }
+                for (figure, value) in figures["disk"].as_object().into_iter().flatten() {
+                    println!("disk {figure:<11}{value}");
+                }
             }
         }
         Command::Purge { what, soft, node } => {

@@ -28,7 +28,6 @@ pub use exchange::{Exchange, RequestId};
 use crate::body::Body;
 use crate::listen::Connection;
 use crate::worker::{Local, Worker};
-use cache::Lookup;
 use record::Record;
 use transform::Transformed;
 
@@ -75,17 +74,12 @@ async fn serve(
     };
     let response = match &route.cache {
         None => answer(worker, &local, route, exchange, body).await?.into(),
-        Some(policy) => match cache::look(worker, &local, route, policy, exchange, body)? {
-            Lookup::Served(response) => response,
-            // Boxed: else its size would be that of every request's future.
-            Lookup::Ask(asking) => {
-                Box::pin(cache::fetch(worker, &local, route, exchange, body, asking)).await?
-            }
-        },
+        Some(policy) => cache::respond(worker, &local, route, policy, exchange, body).await?,
     };
     if changes && !route.caches_by_http() {
         let (status, headers) = (response.status(), response.headers());
-        cache::invalidate(worker, exchange, host.as_deref(), status, headers);
+        let host = host.as_deref();
+        Box::pin(cache::invalidate(worker, exchange, host, status, headers)).await;
     }
     transform::response(&local, route, exchange, response).await
 }

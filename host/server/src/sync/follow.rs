@@ -204,6 +204,10 @@ impl Follower {
     async fn purge(&self, purge: Purge) -> Result<()> {
         let cache = self.cache.clone();
         let count = tokio::task::spawn_blocking(move || cache.store.purge(&purge)).await?;
+        // Before the node says that it knows: a killed one must not come back with it.
+        if !self.cache.store.settle(SETTLE_WAIT).await {
+            bail!("purged, but the disk takes no note of it");
+        }
         tracing::debug!(count, "purged, as an origin was told");
         Ok(())
     }
@@ -438,5 +442,6 @@ const CODE_BYTES_MAX: u64 = 1 << 30;
 /// Throttles follow the load within a second.
 const LEASE_EVERY: Duration = Duration::from_millis(250);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: u64 = 1 << 20;

@@ -117,7 +117,8 @@ impl Manifest {
             plugins: served.plugins,
             apis: served.apis,
             keys: served.keys,
-            secrets: served.secrets,
+            // The node has some of its own: the key of its cache on disk.
+            secrets: own.secrets.clone().into_iter().chain(served.secrets).collect(),
             ..own.clone()
         })
     }

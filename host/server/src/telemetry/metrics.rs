@@ -13,6 +13,7 @@ use prometheus::{Encoder, TextEncoder};
 use tidegate_model::deployment::Snapshot;
 use tidegate_sandbox::binding::Account;
 
+use crate::cache::disk::Disk;
 use crate::cache::{Cache, Outcome};
 use crate::serving::Serving;
 use crate::upstream::Directory;
@@ -457,6 +458,7 @@ impl Metrics {
         });
         let mut families = vec![requests, evicted];
         families.extend(gauges);
+        families.extend(cache.store.disk().map(disk_families).into_iter().flatten());
         families
     }
 
@@ -512,6 +514,61 @@ fn histogram(route: &RouteMetrics) -> Option<proto::Histogram> {
     histogram.set_sample_count(cumulative);
     histogram.set_sample_sum(route.sum(|shard| &shard.latency_ns) as f64 / 1e9);
     (cumulative > 0).then_some(histogram)
+}
+
+fn disk_families(disk: &Disk) -> Vec<MetricFamily> {
+    let figures = disk.figures();
+    let stopped = u64::from(figures.stopped);
+    let one = |name, help, value: u64, kind| {
+        let mut family = family(name, help, kind);
+        family.mut_metric().push(match kind {
+            MetricType::GAUGE => gauge(&[], value as f64),
+            _ => counter(&[], value as f64),
+        });
+        family
+    };
+    let gauges = [
+        (
+            "tidegate_cache_disk_entries",
+            "Keys with responses on disk.",
+            figures.entries,
+        ),
+        (
+            "tidegate_cache_disk_bytes",
+            "What the cache's files take.",
+            figures.bytes,
+        ),
+        (
+            "tidegate_cache_disk_stopped",
+            "Whether nothing is written at the moment, since the disk refused.",
+            stopped,
+        ),
+    ];
+    let counters = [
+        (
+            "tidegate_cache_disk_hits_total",
+            "Entries that were read from disk.",
+            figures.hits,
+        ),
+        (
+            "tidegate_cache_disk_writes_total",
+            "Entries that were written to disk.",
+            figures.writes,
+        ),
+        (
+            "tidegate_cache_disk_dropped_total",
+            "Entries that were not written, since the disk was too slow, too small or full.",
+            figures.dropped,
+        ),
+        (
+            "tidegate_cache_disk_corrupt_total",
+            "Damaged entries and files.",
+            figures.corrupt,
+        ),
+    ];
+    let gauges = gauges.map(|(name, help, value)| one(name, help, value, MetricType::GAUGE));
+    let counters = counters.map(|(name, help, value)| one(name, help, value, MetricType::COUNTER));
+    gauges.into_iter().chain(counters).collect()
 }
 
 fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {

@@ -99,7 +99,7 @@ impl Came<'_> {
         }
         if !asking.method.is_safe() && asking.is_http() {
             let host = asking.host.as_deref();
-            invalidate(self.worker, self.exchange, host, status, &head.headers);
+            invalidate(self.worker, self.exchange, host, status, &head.headers).await;
         }
         self.worker.count_cached(match asking.why {
             Forwarded::Bypass | Forwarded::Method => Outcome::Bypass,
@@ -307,6 +307,7 @@ impl Came<'_> {
             selected_by,
             tags: tags(headers),
             purged: false,
+            encrypted: asking.policy.encrypted,
             asked: asking.mark,
         }
     }

@@ -4,7 +4,7 @@
 //! store as to what is new, so that nothing that a transform writes of one caller reaches another. What a request transform
 //! answers by itself is never kept.
 //!
-//! [`look`] is all that a hit costs; [`serve`] makes a response of a stored one. What is not there is asked for by [`fetch`],
+//! [`respond`] is the way through; `look` is all that a hit in memory costs; [`serve`] makes a response of a stored one. What is not there is asked for by [`fetch`],
 //! as [`asking`] puts the question, and [`keep`] decides by the answer.
 
 mod asking;
@@ -14,7 +14,7 @@ mod serve;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::RANGE;
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -29,33 +29,70 @@ use tidegate_model::deployment::Route;
 
 use super::{Exchange, GatewayError};
 use crate::body::Body;
-use crate::cache::store::{Entry, Url};
+use crate::cache::doubt::Url;
+use crate::cache::store::Entry;
 use crate::cache::stored::Stored;
 use crate::cache::{Cache, Outcome};
 use crate::worker::{Local, Worker};
 
-pub use asking::Asking;
-pub use fetch::fetch;
+use asking::Asking;
+use fetch::fetch;
+
+/// Answers by a stored response, or by what the integration says. Gatekeeping has let the request through.
+///
+/// # Errors
+/// Where the viewer wants a stored response or none, where it may not ask for another one, and the integration's, where
+/// nothing stored may stand in for it.
+///
+/// # Cancel safety
+/// As [`fetch`].
+pub async fn respond(
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
+    route: &Route,
+    policy: &Arc<Policy>,
+    exchange: &mut Arc<Exchange>,
+    body: &mut Body,
+) -> Result<Response<Body>, GatewayError> {
+    let mut found = look(worker, local, route, policy, exchange, body, Tier::Memory)?;
+    // What follows is boxed: else its size would be that of every request's future.
+    if let Lookup::Promote(key) = &found {
+        Box::pin(worker.cache.promote(key)).await;
+        found = look(worker, local, route, policy, exchange, body, Tier::Disk)?;
+    }
+    match found {
+        Lookup::Served(response) => Ok(response),
+        Lookup::Ask(asking) => Box::pin(fetch(worker, local, route, exchange, body, asking)).await,
+        Lookup::Promote(_) => unreachable!("the disk has been asked"),
+    }
+}
 
 /// What the store says of a request.
-pub enum Lookup {
+enum Lookup {
     /// It is answered.
     Served(Response<Body>),
+    /// The disk may have what memory has not, under this key.
+    Promote(Vec<u8>),
     /// The integration is to be asked.
     Ask(Box<Asking>),
 }
 
-/// Looks for a stored response. Gatekeeping has let the request through.
-///
-/// # Errors
-/// Where the viewer wants a stored response or none, and where it may not ask for another one.
-pub fn look(
+/// How far has been looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    Memory,
+    Disk,
+}
+
+/// Looks for a stored response.
+fn look(
     worker: &Rc<Worker>,
     local: &Rc<Local>,
     route: &Route,
     policy: &Arc<Policy>,
     exchange: &Exchange,
     body: &Body,
+    tier: Tier,
 ) -> Result<Lookup, GatewayError> {
     let cache = &worker.cache;
     let request = &exchange.head.headers;
@@ -97,6 +134,9 @@ pub fn look(
     let key = key_of(local, route, policy, exchange);
     let now = seconds(exchange.began_at);
     let entry = cache.store.get(&key);
+    if entry.is_none() && tier == Tier::Memory && cache.store.may_promote(&key) {
+        return Ok(Lookup::Promote(key));
+    }
     let found = entry.as_deref().and_then(|entry| entry.select(request));
     let reuse = found.map(|stored| match wish {
         Wish::Invalidate => Reuse::Validate,
@@ -153,6 +193,13 @@ pub fn look(
     asking.keeps = !directives.no_store;
     asking.stands_in = found.is_some_and(|stored| !cache.store.is_doubtful(stored));
     asking.stored = found.filter(|_| wish != Wish::Invalidate).cloned();
+    if wish == Wish::Invalidate
+        && let Some(stored) = found
+    {
+        // Also where another URL has the same key, and where the process ends before the new one is written.
+        cache.store.doubt_stored(stored);
+        asking.mark = cache.store.mark(&url_of(exchange));
+    }
     let apart = entry.is_some_and(|entry| entry.apart_until > now);
     asking.waits = asking.keeps && *method == Method::GET && !apart && wish != Wish::Invalidate;
     asking.leads = asking.waits && !request.contains_key(RANGE);
@@ -163,8 +210,8 @@ pub fn look(
 ///
 /// Source: RFC 9111 §4.4.
 ///
-/// `host` is the request's: its fields may be gone by then.
-pub fn invalidate(
+/// `host` is the request's: its fields may be gone by then. It returns when the changes would outlive the process.
+pub async fn invalidate(
     worker: &Worker,
     exchange: &Exchange,
     host: Option<&str>,
@@ -191,6 +238,16 @@ pub fn invalidate(
         if let Some(below) = location.strip_prefix(stage).filter(|_| !stage.is_empty()) {
             doubt(below);
         }
+    }
+    settle(worker).await;
+}
+
+/// Waits until the changes would outlive the process. They hold already.
+async fn settle(worker: &Worker) {
+    if !worker.cache.store.settle(SETTLE_WAIT).await {
+        tracing::warn!(
+            "a change may be forgotten with the process: the cache's disk does not take it"
+        );
     }
 }
 
@@ -307,5 +364,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 /// The action of API Gateway's policies, as a key of an authorizer's context.
 const INVALIDATE_CACHE: &str = "execute-api:InvalidateCache";
+/// Longer than a disk that is well needs for a few bytes.
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// After the last piece of a key.
 const CANARY: u8 = b'c';

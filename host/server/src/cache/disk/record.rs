@@ -1,0 +1,201 @@
+//! An entry as bytes, and back.
+//!
+//! The bodies stand behind all else as they are; the rest is postcard's. What is read was written by a node, and may have
+//! been damaged in a way that no checksum saw: every field is looked at as if a stranger had sent it.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use tidegate_model::cache::range::Part;
+use tidegate_model::cache::reuse::Span;
+
+use crate::cache::store::{Entry, Mark};
+use crate::cache::stored::{Fields, SelectedBy, Shapes, Stored};
+
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    key: &'a [u8],
+    #[serde(borrow)]
+    responses: Vec<Response<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Response<'a> {
+    status: u16,
+    #[serde(borrow)]
+    fields: Vec<(&'a str, &'a [u8])>,
+    body_bytes: u64,
+    part: Option<Part>,
+    span: Span,
+    selected_by: Option<(Vec<&'a str>, &'a [u8])>,
+    tags: Vec<&'a [u8]>,
+    purged: bool,
+    encrypted: bool,
+    asked: Mark,
+}
+
+/// Appends an entry to `text`.
+pub fn write(text: &mut Vec<u8>, key: &[u8], entry: &Entry) {
+    let responses = entry.responses.iter().map(|stored| Response {
+        status: stored.status.as_u16(),
+        fields: stored
+            .fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+            .collect(),
+        body_bytes: stored.body.len() as u64,
+        part: stored.part.as_deref().copied(),
+        span: stored.span,
+        selected_by: stored.selected_by.as_ref().map(|by| {
+            let names = by.names.iter().map(HeaderName::as_str);
+            (names.collect(), &by.values[..])
+        }),
+        tags: stored.tags.iter().map(|tag| &tag[..]).collect(),
+        purged: stored.purged,
+        encrypted: stored.encrypted,
+        asked: stored.asked,
+    });
+    let record = Record {
+        key,
+        responses: responses.collect(),
+    };
+    // A vector takes all that there is.
+    if let Ok(head) = postcard::to_allocvec(&record) {
+        text.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
+        text.extend_from_slice(&head);
+        for stored in &entry.responses {
+            text.extend_from_slice(&stored.body);
+        }
+    }
+}
+
+/// Reads an entry, and its key; `None` where it is none.
+pub fn read<'a>(text: &'a Bytes, shapes: &Shapes) -> Option<(&'a [u8], Entry)> {
+    let (length, rest) = text.split_first_chunk::<4>()?;
+    let (head, bodies) =
+        rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    let record: Record<'_> = postcard::from_bytes(head).ok()?;
+    let mut bodies = text.slice_ref(bodies);
+    let mut responses = Vec::with_capacity(record.responses.len());
+    for response in &record.responses {
+        let length = usize::try_from(response.body_bytes).ok()?;
+        if length > bodies.len() {
+            return None;
+        }
+        let body = bodies.split_to(length);
+        responses.push(stored(response, body, shapes)?);
+    }
+    let entry = Entry {
+        responses,
+        apart_until: 0,
+    };
+    bodies.is_empty().then_some((record.key, entry))
+}
+
+fn stored(response: &Response<'_>, body: Bytes, shapes: &Shapes) -> Option<Stored> {
+    let mut fields = HeaderMap::with_capacity(response.fields.len());
+    for (name, value) in &response.fields {
+        let name: HeaderName = name.parse().ok()?;
+        fields.append(name, HeaderValue::from_bytes(value).ok()?);
+    }
+    let selected_by = match &response.selected_by {
+        None => None,
+        Some((names, values)) => {
+            let names: Option<Box<[HeaderName]>> =
+                names.iter().map(|name| name.parse().ok()).collect();
+            Some(Box::new(SelectedBy {
+                names: names?,
+                values: (*values).into(),
+            }))
+        }
+    };
+    Some(Stored {
+        status: StatusCode::from_u16(response.status).ok()?,
+        fields: Fields::pack(&fields, shapes),
+        // Its own copy: what was read with it is not to be held on to.
+        body: Bytes::from(body.to_vec().into_boxed_slice()),
+        part: response.part.map(Box::new),
+        span: response.span,
+        selected_by,
+        tags: response.tags.iter().map(|tag| Box::from(*tag)).collect(),
+        purged: response.purged,
+        encrypted: response.encrypted,
+        asked: response.asked,
+    })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// An entry with two responses that differ in all that can differ.
+    pub fn entry() -> Entry {
+        let shapes = Shapes::default();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("etag", "\"v\""), ("x-a", "1"), ("x-a", "2")] {
+            headers.append(name, value.parse().unwrap());
+        }
+        headers.append("x-bytes", HeaderValue::from_bytes(b"\xff").unwrap());
+        let plain = Stored {
+            status: StatusCode::OK,
+            fields: Fields::pack(&headers, &shapes),
+            body: Bytes::from_static(b"content"),
+            part: None,
+            span: Span::fixed(60, 1000),
+            selected_by: Some(Box::new(SelectedBy {
+                names: Box::new([http::header::ACCEPT_LANGUAGE]),
+                values: Box::from(&b"de"[..]),
+            })),
+            tags: Box::new([Box::from(&b"t"[..])]),
+            purged: false,
+            encrypted: false,
+            asked: Mark { at: 7, place: 9 },
+        };
+        let part = Stored {
+            status: StatusCode::PARTIAL_CONTENT,
+            body: Bytes::from_static(b"part"),
+            part: Some(Box::new(Part {
+                first: 0,
+                last: 3,
+                total: Some(7),
+            })),
+            selected_by: None,
+            purged: true,
+            encrypted: true,
+            ..plain.clone()
+        };
+        Entry {
+            responses: vec![plain, part],
+            apart_until: 0,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_with_all_that_belongs_to_it() {
+        let entry = entry();
+        let mut text = Vec::new();
+        write(&mut text, b"key", &entry);
+        let text = Bytes::from(text);
+        let (key, read) = read(&text, &Shapes::default()).unwrap();
+        assert_eq!(key, b"key");
+        assert_eq!(format!("{read:?}"), format!("{entry:?}"));
+    }
+
+    #[test]
+    fn damaged_bytes_are_no_entry_and_no_panic() {
+        let mut text = Vec::new();
+        write(&mut text, b"key", &entry());
+        let shapes = Shapes::default();
+        for end in 0..text.len() {
+            let cut = Bytes::copy_from_slice(&text[..end]);
+            assert!(read(&cut, &shapes).is_none(), "{end}");
+        }
+        for at in 0..text.len() {
+            for bits in [0x01, 0x80, 0xff] {
+                let mut damaged = text.clone();
+                damaged[at] ^= bits;
+                let _ = read(&Bytes::from(damaged), &shapes);
+            }
+        }
+    }
+}
