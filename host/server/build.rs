@@ -107,13 +107,11 @@ fn list(folder: &Path, name: &str, files: &mut Vec<(String, PathBuf)>) {
 /// Where cargo has the source of a dependency.
 fn package_folder(name: &str) -> PathBuf {
     let output = Command::new(env::var_os("CARGO").expect("cargo sets it"))
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--offline",
-            "--manifest-path",
-        ])
+        .args(["metadata", "--format-version", "1", "--locked"])
+        // A build has not fetched what other platforms need.
+        .arg("--filter-platform")
+        .arg(env::var_os("TARGET").expect("cargo sets it"))
+        .arg("--manifest-path")
         .arg(env::var_os("CARGO_MANIFEST_PATH").expect("cargo sets it"))
         .output()
         .expect("cargo starts");

@@ -22,6 +22,7 @@ mod link;
 mod operations;
 mod plugins;
 mod problems;
+mod registry;
 mod reload;
 mod sdk;
 mod swap;

@@ -1,6 +1,7 @@
 //! A plugin's author: a folder outside the repository, and the command line in it.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -33,6 +34,18 @@ impl Author {
         let mut command = self.command(binary());
         command.args(["--json", "plugin"]).args(arguments);
         command.output().expect("the command starts")
+    }
+
+    /// The same, with something on its standard input.
+    pub fn plugin_told(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(binary());
+        command.args(["--json", "plugin"]).args(arguments);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        drop(stdin);
+        child.wait_with_output().expect("our child")
     }
 
     /// Types the commands of a README: the blocks for a shell that begin with a command of ours.
@@ -72,6 +85,8 @@ impl Author {
         command
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
+            // Whoever is logged in on this machine is not in the tests.
+            .env("DOCKER_CONFIG", self.path("docker"))
             // What the workspace fetched is enough for its guest library, and each plugin's dependencies build once.
             .env("CARGO_NET_OFFLINE", "true")
             .env("CARGO_TARGET_DIR", root().join("target/authors"))

@@ -372,7 +372,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 7] = [
+static GUESTS: [Guest; 8] = [
     Guest {
         name: "C",
         tests: &["guests::c_", "sdk::c_", "crashes::c_"],
@@ -412,6 +412,12 @@ static GUESTS: [Guest; 7] = [
         tests: &["cache_suite::"],
         get: "Node.js with npm, for the public suite of HTTP caches",
         there: || find("npm").is_some(),
+    },
+    Guest {
+        name: "OCI registries",
+        tests: &["registry::"],
+        get: "apt-get install docker-registry",
+        there: || find("docker-registry").is_some(),
     },
     Guest {
         name: "Python",

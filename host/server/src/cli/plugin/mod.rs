@@ -3,13 +3,14 @@
 //! A plugin is a folder with a `plugin.toml` ([`manifest`]) and the language's own files. `new` writes one, `build` makes the
 //! component ([`build`]), `test` runs the folder's cases in the sandbox that the node runs plugins in ([`test`]), `check`
 //! and `inspect` say what a component is. The contract and the guest libraries are in the binary ([`embedded`]), so all of
-//! it works outside the repository and without a network, but for what a language's own package manager fetches. `list`,
-//! `swap`, `promote` and `rollback` ask a running node ([`versions`]).
+//! it works outside the repository and without a network, but for what a language's own package manager fetches. `push` and
+//! `pull` speak to registries ([`push`]), `list`, `swap`, `promote` and `rollback` to a running node ([`versions`]).
 
 mod build;
 mod case;
 mod check;
 mod component;
+mod credentials;
 mod diff;
 mod embedded;
 mod encode;
@@ -17,7 +18,10 @@ mod inspect;
 mod language;
 mod manifest;
 mod new;
+mod push;
+mod registry;
 mod services;
+mod source;
 mod test;
 mod tool;
 mod versions;
@@ -29,6 +33,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::admin::Node;
+use credentials::Credentials;
 use language::Language;
 
 /// What can be done with plugins.
@@ -79,6 +84,26 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         cache: Option<PathBuf>,
     },
+    /// Put a component into an OCI registry, and print its digest.
+    Push {
+        /// Where: HOST/NAME:TAG, with or without oci:// before it.
+        reference: String,
+        /// The component, or a plugin's folder.
+        #[arg(default_value = ".")]
+        from: PathBuf,
+        #[command(flatten)]
+        credentials: Credentials,
+    },
+    /// Get a component from an OCI registry.
+    Pull {
+        /// Which: HOST/NAME:TAG or HOST/NAME@DIGEST, with or without oci:// before it.
+        reference: String,
+        /// Where to put it; NAME.wasm in this folder unless given.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        credentials: Credentials,
+    },
     /// List the plugins of a running node and their versions.
     List {
         #[command(flatten)]
@@ -88,8 +113,8 @@ pub enum Command {
     Swap {
         /// The plugin's name on the node.
         plugin: String,
-        /// The component.
-        component: PathBuf,
+        /// The component: a file, a plugin's folder, or oci://HOST/NAME:TAG.
+        component: String,
         /// Only for some requests: a share ("10%") or a header ("x-canary: yes"). It is rolled back by itself where its
         /// faults, its 5xx responses or its latency exceed the old version's.
         #[arg(long, value_name = "SPLIT")]
@@ -102,6 +127,8 @@ pub enum Command {
         /// Show both versions' figures until the canary ends.
         #[arg(long, requires = "canary")]
         watch: bool,
+        #[command(flatten)]
+        credentials: Credentials,
         #[command(flatten)]
         node: Node,
     },
@@ -136,6 +163,16 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
         } => test::run(&folder, component.as_deref(), cache.as_deref(), json),
         Command::Check { component, cache } => check::run(&component, cache, json),
         Command::Inspect { component, cache } => inspect::run(&component, cache, json),
+        Command::Push {
+            reference,
+            from,
+            credentials,
+        } => push::push(&reference, &from, &credentials, json),
+        Command::Pull {
+            reference,
+            output,
+            credentials,
+        } => push::pull(&reference, output, &credentials, json),
         Command::List { node } => versions::list(&node, json),
         Command::Swap {
             plugin,
@@ -144,6 +181,7 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
             promote_after,
             bounds,
             watch,
+            credentials,
             node,
         } => {
             let swap = versions::Swap {
@@ -153,6 +191,7 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
                 promote_after,
                 bounds,
                 watch,
+                credentials,
             };
             versions::swap(&node, &swap, json)
         }

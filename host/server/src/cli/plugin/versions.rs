@@ -1,26 +1,28 @@
 //! `tidegate plugin list`, `swap`, `promote`, `rollback`.
 
-use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 use tidegate_model::canary::Bounds;
 use tidegate_model::uri;
 
+use super::credentials::Credentials;
+use super::source;
 use crate::cli::admin::Node;
 
 /// What `swap` was told.
 pub struct Swap {
     pub plugin: String,
-    pub component: PathBuf,
+    /// Where it is.
+    pub component: String,
     pub canary: Option<String>,
     pub promote_after: Option<String>,
     pub bounds: BoundArguments,
     pub watch: bool,
+    pub credentials: Credentials,
 }
 
 /// What a canary is rolled back for, against the old version over the same time.
@@ -66,8 +68,7 @@ pub fn list(node: &Node, json: bool) -> Result<ExitCode> {
 
 /// Hands a component to the node.
 pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
-    let component =
-        fs::read(&swap.component).with_context(|| swap.component.display().to_string())?;
+    let artifact = source::read(&swap.component, &swap.credentials)?;
     let mut path = format!("{PLUGINS}/{}", swap.plugin);
     let [min_requests, max_faults, max_failures, max_latency] = Bounds::NAMES;
     let parameters = [
@@ -86,7 +87,7 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
             path.push_str(&uri::encode_query(value));
         }
     }
-    let swapped = node.put(&path, Some(component))?;
+    let swapped = node.put(&path, Some(artifact.component))?;
     if json {
         println!("{swapped}");
     } else {
