@@ -25,6 +25,7 @@ mod problems;
 mod registry;
 mod reload;
 mod sdk;
+mod signatures;
 mod swap;
 mod sync;
 mod upstreams;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::client::{Connection, Reply};
 use crate::metrics::Metrics;
-use crate::setup::{NODE_FILE, Setup, binary};
+use crate::setup::{Check, NODE_FILE, Setup, binary};
 use crate::wait::{PATIENCE, until, until_within};
 
 /// A running node; killed when dropped.
@@ -328,6 +328,11 @@ impl Stopped {
         let same = format!("[[listener]]\naddress = '{}'", self.address);
         std::fs::write(&file, text.replace(free, &same)).expect("the folder is writable");
         self.start().await
+    }
+
+    /// Starts a node again that must refuse to: gives what it said.
+    pub fn refused(self) -> Check {
+        crate::setup::refused(self.folder.path())
     }
 
     /// The folder of its configuration.

@@ -127,17 +127,7 @@ impl Setup {
 
     /// Starts a node that must refuse to: gives what it said.
     pub fn refused(self) -> Check {
-        let folder = self.written();
-        let mut command = Command::new("timeout");
-        // A node that starts after all would serve for ever.
-        command
-            .arg("60")
-            .arg(binary())
-            .args(["serve", "--json"])
-            .arg(folder.path().join(NODE_FILE));
-        let check = Check::run(&mut command);
-        assert!(!check.success, "the node served: {}", check.output);
-        check
+        refused(self.written().path())
     }
 
     /// Runs `tidegate check` on the configuration.
@@ -159,6 +149,20 @@ impl Setup {
         fs::write(self.folder.path().join(NODE_FILE), &self.text).expect("the folder is writable");
         self.folder
     }
+}
+
+/// Starts the node of a folder, which must refuse to: gives what it said.
+pub(crate) fn refused(folder: &Path) -> Check {
+    let mut command = Command::new("timeout");
+    // A node that starts after all would serve for ever.
+    command
+        .arg("60")
+        .arg(binary())
+        .args(["serve", "--json"])
+        .arg(folder.join(NODE_FILE));
+    let check = Check::run(&mut command);
+    assert!(!check.success, "the node served: {}", check.output);
+    check
 }
 
 /// What a command that ends by itself said.

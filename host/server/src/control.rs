@@ -22,6 +22,7 @@ use crate::node::{apply_state, identity_of, upstream_settings};
 use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::serving::{Canary, Serving, Terms};
+use crate::signature::{self, Signature};
 use crate::store::embedded::Embedded;
 use crate::sync::Manifest;
 use crate::sync::publish;
@@ -72,6 +73,8 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 pub struct Swap {
     pub plugin: String,
     pub component: Bytes,
+    /// Who signed it, and that.
+    pub signature: Option<String>,
     /// Which requests get it, and until when; all where absent.
     pub canary: Option<(Split, Terms)>,
 }
@@ -381,6 +384,7 @@ impl Control {
         let Swap {
             plugin,
             component,
+            signature,
             canary,
         } = swap;
         if !self.plugins().contains(&plugin) {
@@ -390,7 +394,8 @@ impl Control {
             );
         }
         self.sees_no_canary()?;
-        let (hash, file) = self.versions.keep(component).await?;
+        let signature = self.verified(&plugin, &component, signature).await?;
+        let (hash, file) = self.versions.keep(component, signature).await?;
         let mut components = self.versions.components();
         components.insert(plugin.clone(), file);
         let deployed = match self.deploy(&self.node, &components).await {
@@ -419,6 +424,28 @@ impl Control {
             report: self.report(&plugin),
             took_ms,
         })
+    }
+
+    /// Reads a component's signature and sees that it is of it, before it is kept beside it; and that this node may run it.
+    async fn verified(
+        &self,
+        plugin: &str,
+        component: &Bytes,
+        line: Option<String>,
+    ) -> Result<Option<Signature>> {
+        let (policy, component) = (self.node.signatures.clone(), component.clone());
+        let verifying = tokio::task::spawn_blocking(move || {
+            signature::check(&policy, &component, line.as_deref())?;
+            let signature = line.as_deref().map(Signature::parse).transpose()?;
+            if let Some(signature) = &signature {
+                signature.verify(&component)?;
+            }
+            Ok(signature)
+        });
+        verifying
+            .await
+            .context("verifying the signature")?
+            .map_err(|problem: String| anyhow::anyhow!("plugin \"{plugin}\": {problem}"))
     }
 
     /// Makes the canary the only version.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use http::uri::Authority;
-use tidegate_model::config::{self, Node, Role};
+use tidegate_model::config::{self, Node, Role, Signatures};
 use tidegate_model::deployment::{self as model, Isolation, LogOutput, Snapshot};
 use tidegate_model::{Place, Problems};
 use tidegate_sandbox::binding::Account;
@@ -23,6 +23,7 @@ use tidegate_sandbox::{
 
 use crate::builtin;
 use crate::configuration;
+use crate::signature;
 use crate::sync::Manifest;
 use crate::telemetry::metrics::{DeployedMetrics, Metrics};
 use crate::versions::Components;
@@ -132,10 +133,11 @@ impl Deployer {
             let version = components.get(name).cloned();
             let source = own.map(|plugin| plugin.component.clone());
             let builtin = builtin::component(name);
+            let policy = node.signatures.clone();
             let load = tokio::task::spawn_blocking(move || match (version, source, builtin) {
-                (Some(file), _, _) => load_version(&runtime, &file),
+                (Some(file), _, _) => load_version(&runtime, &file, &policy),
                 (None, Some(file), _) => {
-                    read_component(&file).and_then(|bytes| load_plugin(&runtime, &bytes))
+                    read_signed(&file, &policy).and_then(|bytes| load_plugin(&runtime, &bytes))
                 }
                 (None, None, Some(bytes)) => load_plugin(&runtime, bytes),
                 (None, None, None) => Err("there is no such plugin".to_owned()),
@@ -170,8 +172,9 @@ impl Deployer {
         let invoked = (node.role != Role::Edge).then_some(&node.functions);
         for function in invoked.into_iter().flat_map(BTreeMap::values) {
             let (runtime, file) = (self.runtime.clone(), function.component.clone());
+            let policy = node.signatures.clone();
             let load = tokio::task::spawn_blocking(move || {
-                let bytes = read_component(&file)?;
+                let bytes = read_signed(&file, &policy)?;
                 runtime
                     .function(&bytes)
                     .map_err(|error| format!("{}: {error}", file.display()))
@@ -321,8 +324,12 @@ fn load_plugin(runtime: &Runtime, bytes: &[u8]) -> Result<Arc<Plugin>, String> {
 }
 
 /// Loads a version that the node keeps: only what was handed to it, whose hash is the file's name.
-fn load_version(runtime: &Runtime, file: &Path) -> Result<Arc<Plugin>, String> {
-    let plugin = read_component(file).and_then(|bytes| load_plugin(runtime, &bytes))?;
+fn load_version(
+    runtime: &Runtime,
+    file: &Path,
+    policy: &Signatures,
+) -> Result<Arc<Plugin>, String> {
+    let plugin = read_signed(file, policy).and_then(|bytes| load_plugin(runtime, &bytes))?;
     if file.file_stem().is_none_or(|hash| *hash != *plugin.hash) {
         return Err(format!(
             "{} is not what was swapped in: its content has another hash than its name; swap the plugin in again, or take \
@@ -331,6 +338,18 @@ fn load_version(runtime: &Runtime, file: &Path) -> Result<Arc<Plugin>, String> {
         ));
     }
     Ok(plugin)
+}
+
+/// Reads a component that this node may run. What was read is what was verified: nobody can change it in between.
+fn read_signed(file: &Path, policy: &Signatures) -> Result<Vec<u8>, String> {
+    let component = read_component(file)?;
+    let signature = match policy {
+        Signatures::Off => None,
+        Signatures::Required(_) => signature::read_beside(file)?,
+    };
+    signature::check(policy, &component, signature.as_deref())
+        .map_err(|problem| format!("{}: {problem}", file.display()))?;
+    Ok(component)
 }
 
 fn read_component(file: &Path) -> Result<Vec<u8>, String> {

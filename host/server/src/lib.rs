@@ -23,6 +23,7 @@ mod reload;
 pub mod request;
 pub mod services;
 pub mod serving;
+mod signature;
 pub mod store;
 mod stream;
 pub mod sync;

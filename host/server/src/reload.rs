@@ -9,6 +9,8 @@ use tidegate_model::config::Node;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::signature;
+
 /// Tells when one of the node's files was saved.
 pub struct Files {
     watcher: RecommendedWatcher,
@@ -103,12 +105,12 @@ impl Files {
 fn files_of(path: &Path, node: &Node) -> Vec<PathBuf> {
     let mut files = vec![path.to_owned()];
     files.extend(node.apis.iter().map(|api| api.definition.clone()));
-    files.extend(node.plugins.values().map(|plugin| plugin.component.clone()));
-    files.extend(
-        node.functions
-            .values()
-            .map(|function| function.component.clone()),
-    );
+    let plugins = node.plugins.values().map(|plugin| &plugin.component);
+    let functions = node.functions.values().map(|function| &function.component);
+    for component in plugins.chain(functions) {
+        files.push(component.clone());
+        files.push(signature::beside(component));
+    }
     files
 }
 

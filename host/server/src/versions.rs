@@ -1,6 +1,6 @@
 //! Versions of plugins that were handed to the running node: which there are, which is in force.
 //!
-//! A component is kept by its hash, as `plugins/HASH.wasm` in the data directory; `plugins/versions.json` says which are
+//! A component is kept by its hash, as `plugins/HASH.wasm` in the data directory, its signature beside it; `plugins/versions.json` says which are
 //! whose. A version is there, flushed, before anybody is told so, and the file is replaced whole: a node that is killed at
 //! any moment comes back with the old list or the new one.
 //!
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_sandbox::artifact::content_hash;
 
 use crate::durable;
+use crate::signature::{self, Signature};
 
 /// The versions that a node keeps.
 pub struct Versions {
@@ -88,7 +89,7 @@ impl Versions {
             .map_or(&[], |history| &history.in_force)
     }
 
-    /// Keeps a component, without putting it in force; gives its hash and its file. Hashing and flushing megabytes takes a
+    /// Keeps a component and its signature, which is of it, without putting it in force; gives its hash and its file. Hashing and flushing megabytes takes a
     /// while, so it is done on the pool for such work.
     ///
     /// # Errors
@@ -98,7 +99,11 @@ impl Versions {
     /// # Cancel safety
     ///
     /// The component may be kept all the same, until the next [`Self::sweep`].
-    pub async fn keep(&self, component: Bytes) -> Result<(String, PathBuf)> {
+    pub async fn keep(
+        &self,
+        component: Bytes,
+        signature: Option<Signature>,
+    ) -> Result<(String, PathBuf)> {
         let directory = self.directory.clone();
         let kept = tokio::task::spawn_blocking(move || {
             let hash = content_hash(&component);
@@ -106,6 +111,11 @@ impl Versions {
             fs::create_dir_all(&directory).context("the directory of plugin versions")?;
             // Also where it is there: so a damaged one is mended.
             durable::replace(&file, &component).with_context(|| file.display().to_string())?;
+            if let Some(signature) = signature {
+                let beside = signature::beside(&file);
+                durable::replace(&beside, format!("{signature}\n").as_bytes())
+                    .with_context(|| beside.display().to_string())?;
+            }
             Ok((hash, file))
         });
         kept.await.context("keeping the component")?
@@ -154,9 +164,12 @@ impl Versions {
         };
         for file in files.flatten() {
             let path = file.path();
-            let component = path.extension().is_some_and(|ending| ending == "wasm");
-            let hash = path.file_stem().and_then(|stem| stem.to_str());
-            if component && hash.is_some_and(|hash| !named.contains(hash)) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let parts = name.and_then(|name| name.split_once('.'));
+            let unnamed = parts.is_some_and(|(hash, ending)| {
+                matches!(ending, "wasm" | "wasm.sig") && !named.contains(hash)
+            });
+            if unnamed {
                 _ = fs::remove_file(path); // the next sweep tries again
             }
         }
@@ -208,7 +221,7 @@ mod tests {
         };
         assert_eq!(in_force(&versions), None);
         for component in ["one", "two"] {
-            let (hash, _) = versions.keep(component.into()).await.unwrap();
+            let (hash, _) = versions.keep(component.into(), None).await.unwrap();
             versions.put_in_force("a", &hash).unwrap();
         }
         let mut versions = Versions::open(&directory).unwrap();
@@ -228,7 +241,10 @@ mod tests {
         let mut versions = Versions::open(&directory).unwrap();
         let mut last = String::new();
         for number in 0..HISTORY_MAX + 5 {
-            (last, _) = versions.keep(number.to_string().into()).await.unwrap();
+            (last, _) = versions
+                .keep(number.to_string().into(), None)
+                .await
+                .unwrap();
             versions.put_in_force("a", &last).unwrap();
         }
         versions.sweep();

@@ -15,6 +15,7 @@ mod limits;
 mod link;
 mod listener;
 mod node;
+mod signatures;
 mod source;
 mod units;
 mod upstream;
@@ -29,6 +30,7 @@ pub use limits::{Limits, Log, LogFormat, Timeouts};
 pub use link::{Link, Origin, Role, is_host_and_port};
 pub use listener::{Admin, Listener, ListenerTls, Protocols};
 pub use node::{Node, is_node_name};
+pub use signatures::{PublicKey, Signatures};
 pub use units::{ByteSize, DurationText};
 pub use upstream::{
     Balance, Ejection, Health, Scheme, StatusRanges, Target, Upstream, UpstreamTls,

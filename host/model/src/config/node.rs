@@ -16,6 +16,7 @@ use super::key::{ApiKey, KeyFile, Secret, SecretFile};
 use super::limits::{self, Limits, LimitsFile, Log, LogFile, Timeouts, TimeoutsFile};
 use super::link::{Link, LinkFile, Origin, OriginFile, Role};
 use super::listener::{Admin, AdminFile, Listener, ListenerFile};
+use super::signatures::{PluginsFile, Signatures};
 use super::source::Source;
 use super::units::ByteSize;
 use super::upstream::{Upstream, UpstreamFile};
@@ -51,6 +52,8 @@ pub struct Node {
     pub upstreams: BTreeMap<String, Upstream>,
     pub functions: BTreeMap<String, Function>,
     pub plugins: BTreeMap<String, Plugin>,
+    /// Whose plugins and functions it runs.
+    pub signatures: Signatures,
     pub apis: Vec<Api>,
     pub keys: Vec<ApiKey>,
     pub secrets: BTreeMap<String, Secret>,
@@ -73,6 +76,7 @@ pub(super) struct NodeFile {
     upstream: Option<Named<UpstreamFile>>,
     function: Option<Named<FunctionFile>>,
     plugin: Option<Named<PluginFile>>,
+    plugins: Option<PluginsFile>,
     api: Option<Vec<Spanned<ApiFile>>>,
     key: Option<Vec<Spanned<KeyFile>>>,
     secret: Option<Named<SecretFile>>,
@@ -152,6 +156,7 @@ impl NodeFile {
             upstreams: named(self.upstream, UpstreamFile::compile, source),
             functions: named(self.function, FunctionFile::compile, source),
             plugins: named(self.plugin, PluginFile::compile, source),
+            signatures: self.plugins.unwrap_or_default().compile(source),
             keys: keys(self.key.unwrap_or_default(), &served, source),
             secrets,
             apis,

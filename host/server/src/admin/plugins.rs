@@ -3,7 +3,8 @@
 //! - `GET /tidegate/v1/plugins` lists them.
 //! - `PUT /tidegate/v1/plugins/NAME` with a component (`application/wasm`) swaps it in; `?canary=10%25` or
 //!   `?canary=x-canary:%20yes` for some of the requests, `&for=60s` to promote it after that time by itself, and
-//!   `&min-requests=`, `&max-faults=`, `&max-failures=`, `&max-latency=` for what it is rolled back for.
+//!   `&min-requests=`, `&max-faults=`, `&max-failures=`, `&max-latency=` for what it is rolled back for. Its signature comes
+//!   in the field `Tidegate-Signature`.
 //! - `PUT /tidegate/v1/plugins/NAME/promote` and `…/rollback`.
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::control::{Command, Commands, Swap};
 use crate::deploy::COMPONENT_BYTES_MAX;
 use crate::request::reply;
 use crate::serving::Terms;
+use crate::signature;
 
 /// Answers a request; `rest` is its path below `/tidegate/v1/plugins/`.
 pub async fn answer(commands: &Commands, rest: &str, request: Request<Incoming>) -> Response<Body> {
@@ -66,6 +68,11 @@ async fn read(name: &str, request: Request<Incoming>) -> Result<Swap, Response<B
             "a component has Content-Type: application/wasm",
         ));
     }
+    let signature = request.headers().get(signature::HEADER);
+    let signature = signature
+        .map(|line| line.to_str().map(str::to_owned))
+        .transpose()
+        .map_err(|_| bad("the signature is no text"))?;
     let query = request.uri().query().unwrap_or_default().to_owned();
     let parameter = |name: &str| uri::query_parameter(&query, name);
     let split = parameter("canary")
@@ -98,6 +105,7 @@ async fn read(name: &str, request: Request<Incoming>) -> Result<Swap, Response<B
     Ok(Swap {
         plugin: name.to_owned(),
         component,
+        signature,
         canary: split.map(|split| (split, terms)),
     })
 }

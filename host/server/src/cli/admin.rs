@@ -13,6 +13,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::plugin::Artifact;
+use crate::signature;
+
 /// Which node a command speaks to.
 #[derive(Debug, Args)]
 pub struct Node {
@@ -35,19 +38,27 @@ impl Node {
         self.send(Method::GET, path, None)
     }
 
-    /// Sends a change; `component` is what it carries.
+    /// Sends a change.
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn put(&self, path: &str, component: Option<Vec<u8>>) -> Result<Value> {
-        self.send(Method::PUT, path, component)
+    pub fn put(&self, path: &str) -> Result<Value> {
+        self.send(Method::PUT, path, None)
     }
 
-    fn send(&self, method: Method, path: &str, component: Option<Vec<u8>>) -> Result<Value> {
+    /// Sends a component, with its signature where it has one.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn put_component(&self, path: &str, artifact: Artifact) -> Result<Value> {
+        self.send(Method::PUT, path, Some(artifact))
+    }
+
+    fn send(&self, method: Method, path: &str, artifact: Option<Artifact>) -> Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let exchange = self.exchange(method, path, component);
+        let exchange = self.exchange(method, path, artifact);
         runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await })?
     }
 
@@ -55,7 +66,7 @@ impl Node {
         &self,
         method: Method,
         path: &str,
-        component: Option<Vec<u8>>,
+        artifact: Option<Artifact>,
     ) -> Result<Value> {
         let stream = TcpStream::connect(&self.admin).await.with_context(|| {
             format!(
@@ -65,12 +76,20 @@ impl Node {
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
-        let mut request = Request::new(Full::new(Bytes::from(component.unwrap_or_default())));
+        let (component, signature) = match artifact {
+            Some(artifact) => (artifact.component, artifact.signature),
+            None => (Vec::new(), None),
+        };
+        let mut request = Request::new(Full::new(Bytes::from(component)));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse()?;
         let headers = request.headers_mut();
         headers.insert(HOST, self.admin.parse()?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
+        if let Some(line) = signature {
+            let line = HeaderValue::from_str(line.trim()).context("the signature is no line")?;
+            headers.insert(signature::HEADER, line);
+        }
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)

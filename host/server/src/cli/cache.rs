@@ -93,7 +93,7 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Purge { what, soft, node } => {
             let soft = if soft { "&soft=true" } else { "" };
             let path = format!("/tidegate/v1/cache/purge?{}{soft}", what.parameter());
-            let answer = node.put(&path, None)?;
+            let answer = node.put(&path)?;
             if json {
                 println!("{answer}");
             } else {

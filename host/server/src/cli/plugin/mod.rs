@@ -21,6 +21,7 @@ mod new;
 mod push;
 mod registry;
 mod services;
+mod sign;
 mod source;
 mod test;
 mod tool;
@@ -35,6 +36,7 @@ use clap::Subcommand;
 use super::admin::Node;
 use credentials::Credentials;
 use language::Language;
+pub use source::Artifact;
 
 /// What can be done with plugins.
 #[derive(Debug, Subcommand)]
@@ -101,6 +103,30 @@ pub enum Command {
         /// Where to put it; NAME.wasm in this folder unless given.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        #[command(flatten)]
+        credentials: Credentials,
+    },
+    /// Make a key that signs plugins, NAME.key, and the one by which nodes verify them, NAME.pub.
+    Keygen {
+        /// The files' name, without an ending.
+        name: PathBuf,
+    },
+    /// Sign a component: the signature goes beside it, into FILE.sig, and with it where it is pushed or swapped in.
+    Sign {
+        /// The component, or a plugin's folder.
+        #[arg(default_value = ".")]
+        from: PathBuf,
+        /// The private key: NAME.key of `keygen`, or any Ed25519 key in PEM (PKCS #8).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Say whether a component is what somebody has signed.
+    Verify {
+        /// The component: a file, a plugin's folder, or oci://HOST/NAME:TAG.
+        from: String,
+        /// Their public key: NAME.pub, or its one line. Several may be given: one of them has to have signed.
+        #[arg(long = "key", value_name = "KEY", required = true)]
+        keys: Vec<String>,
         #[command(flatten)]
         credentials: Credentials,
     },
@@ -173,6 +199,13 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
             output,
             credentials,
         } => push::pull(&reference, output, &credentials, json),
+        Command::Keygen { name } => sign::keygen(&name, json),
+        Command::Sign { from, key } => sign::sign(&from, &key, json),
+        Command::Verify {
+            from,
+            keys,
+            credentials,
+        } => sign::verify(&from, &keys, &credentials, json),
         Command::List { node } => versions::list(&node, json),
         Command::Swap {
             plugin,

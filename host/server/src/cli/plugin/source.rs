@@ -1,6 +1,6 @@
 //! Where a command takes a component from: a file, a plugin's folder, or a registry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_client::Reference;
@@ -8,11 +8,16 @@ use oci_client::Reference;
 use super::credentials::Credentials;
 use super::manifest::Manifest;
 use super::registry::Registry;
+use crate::signature;
 
 /// A component, wherever it came from.
 #[derive(Debug)]
 pub struct Artifact {
     pub component: Vec<u8>,
+    /// As one line, unverified; absent where it was not signed.
+    pub signature: Option<String>,
+    /// Its file, where it has one.
+    pub path: PathBuf,
     /// The plugin's name and version, where it is a plugin's folder.
     pub plugin: Option<(String, String)>,
 }
@@ -77,9 +82,11 @@ pub fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 fn pull(reference: Reference, credentials: &Credentials) -> Result<Artifact> {
     let registry = Registry::new(reference, credentials)?;
-    let pulled = wait(registry.pull())?;
+    let mut pulled = wait(registry.pull())?;
     Ok(Artifact {
         component: pulled.component,
+        signature: pulled.annotations.remove(signature::ANNOTATION),
+        path: PathBuf::new(),
         plugin: None,
     })
 }
@@ -104,6 +111,8 @@ fn file(path: &Path) -> Result<Artifact> {
     let component = std::fs::read(path).with_context(|| path.display().to_string())?;
     Ok(Artifact {
         component,
+        signature: signature::read_beside(path).map_err(anyhow::Error::msg)?,
+        path: path.to_owned(),
         plugin: None,
     })
 }

@@ -87,7 +87,7 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
             path.push_str(&uri::encode_query(value));
         }
     }
-    let swapped = node.put(&path, Some(artifact.component))?;
+    let swapped = node.put_component(&path, artifact)?;
     if json {
         println!("{swapped}");
     } else {
@@ -113,7 +113,7 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
 
 /// Sends `promote` or `rollback`.
 pub fn change(node: &Node, plugin: &str, what: &str, json: bool) -> Result<ExitCode> {
-    let report = node.put(&format!("{PLUGINS}/{plugin}/{what}"), None)?;
+    let report = node.put(&format!("{PLUGINS}/{plugin}/{what}"))?;
     if json {
         println!("{report}");
     } else {
