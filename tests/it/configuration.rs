@@ -3,22 +3,13 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, Setup, TestNode, binary, fixture};
+use tidegate_tests::{Api, Load, Operation, Setup, TestNode, binary, fixture, with_section};
 use tokio::process::Command;
 
 /// The harmless authorizer, with a schema in it.
 fn with_schema(schema: &str) -> Vec<u8> {
-    let mut component = std::fs::read(fixture("allow")).unwrap();
-    let name = "tidegate:configuration-schema";
-    let content = [&[name.len() as u8], name.as_bytes(), schema.as_bytes()].concat();
-    // A custom section: its id, its size in LEB128, its name and its content.
-    component.extend([
-        0,
-        (content.len() & 0x7f) as u8 | 0x80,
-        (content.len() >> 7) as u8,
-    ]);
-    component.extend(content);
-    component
+    let component = std::fs::read(fixture("allow")).unwrap();
+    with_section(component, "tidegate:configuration-schema", schema)
 }
 
 fn api(configuration: Value) -> Api {

@@ -14,6 +14,7 @@ mod faults;
 mod functions;
 mod gatekeeping;
 mod guests;
+mod health;
 mod http;
 mod integrations;
 mod jwt;

@@ -236,6 +236,7 @@ fn is_what_it_should_be(author: &Author, step: &str, name: &str) {
     };
     assert_eq!(component["grants"], grants, "{told:#}");
     assert_eq!(component["configuration_schema"]["type"], "object");
+    assert_eq!(component["cases"], 4);
 }
 
 /// What a command told, or why it told nothing.

@@ -6,6 +6,7 @@
 
 mod author;
 mod client;
+mod component;
 pub mod linked;
 mod load;
 mod metrics;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use author::Author;
 pub use client::{Connection, Reply, read_until_closed};
+pub use component::with_section;
 pub use load::{Load, Tally};
 pub use metrics::Metrics;
 pub use node::{Stopped, TestNode};

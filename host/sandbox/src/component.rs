@@ -18,6 +18,9 @@ pub const VERSION: &str = "0.1.0";
 /// The custom section of a component that holds the JSON Schema of its configuration.
 pub const SCHEMA_SECTION: &str = "tidegate:configuration-schema";
 
+/// The custom section of a component that holds its own cases, for its embedder to run.
+pub const CASES_SECTION: &str = "tidegate:cases";
+
 /// A step of the pipeline that a component can implement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Step {
@@ -102,6 +105,11 @@ impl Plugin {
         self.inspection.schema.as_deref()
     }
 
+    /// The cases that it carries, in its embedder's own format.
+    pub fn cases(&self) -> Option<&str> {
+        self.inspection.cases.as_deref()
+    }
+
     /// Whether it reads the bodies of requests: only then does the embedder collect them.
     pub fn reads_request_body(&self) -> bool {
         self.inspection.imports_interface("request-body")
@@ -184,7 +192,7 @@ pub enum Handles {
     Http03,
 }
 
-/// What a component says of itself: its top-level imports and exports, and the schema of its configuration.
+/// What a component says of itself: its top-level imports and exports, the schema of its configuration, and its cases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// Names of what it imports, with versions.
@@ -193,6 +201,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The JSON Schema of its configuration.
     pub schema: Option<String>,
+    /// Its own cases.
+    pub cases: Option<String>,
 }
 
 impl Inspection {
@@ -230,13 +240,16 @@ impl Inspection {
                             .push(export.map_err(damaged)?.name.name.to_owned());
                     }
                 }
-                Payload::CustomSection(section)
-                    if depth == 0 && section.name() == SCHEMA_SECTION =>
-                {
+                Payload::CustomSection(section) if depth == 0 => {
+                    let place = match section.name() {
+                        SCHEMA_SECTION => &mut found.schema,
+                        CASES_SECTION => &mut found.cases,
+                        _ => continue,
+                    };
                     let text = std::str::from_utf8(section.data()).map_err(|_| {
-                        LoadError::Damaged(format!("its section {SCHEMA_SECTION} is no text"))
+                        LoadError::Damaged(format!("its section {} is no text", section.name()))
                     })?;
-                    found.schema = Some(text.to_owned());
+                    *place = Some(text.to_owned());
                 }
                 _ => {}
             }

@@ -86,6 +86,8 @@ pub struct Swapped {
     pub report: Report,
     /// From the component's last byte to the first request that it can get, in milliseconds.
     pub took_ms: f64,
+    /// How many cases the version carries, all of which passed.
+    pub cases_passed: usize,
 }
 
 /// The versions of one plugin.
@@ -405,6 +407,7 @@ impl Control {
                 return Err(error);
             }
         };
+        let cases_passed = deployed.cases_passed.get(&plugin).copied().unwrap_or(0);
         match canary {
             None => {
                 self.versions.put_in_force(&plugin, &hash)?; // on the disk before it serves
@@ -419,10 +422,17 @@ impl Control {
             }
         }
         let took_ms = began.elapsed().as_secs_f64() * 1e3;
-        tracing::info!(plugin, version = hash, took_ms, "plugin swapped");
+        tracing::info!(
+            plugin,
+            version = hash,
+            took_ms,
+            cases_passed,
+            "plugin swapped"
+        );
         Ok(Swapped {
             report: self.report(&plugin),
             took_ms,
+            cases_passed,
         })
     }
 

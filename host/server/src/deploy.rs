@@ -22,6 +22,7 @@ use tidegate_sandbox::{
 };
 
 use crate::builtin;
+use crate::cases::health;
 use crate::configuration;
 use crate::signature;
 use crate::sync::Manifest;
@@ -43,6 +44,8 @@ pub struct Deployed {
     /// Hosts (`host` or `host:port`) that standing integrations may send to, beside the upstreams.
     pub pinned: BTreeSet<String>,
     pub metrics: DeployedMetrics,
+    /// How many of its own cases each plugin passed whose version was not served before.
+    pub cases_passed: BTreeMap<String, usize>,
 }
 
 /// A function, ready to be instantiated.
@@ -72,9 +75,9 @@ impl Deployer {
         }
     }
 
-    /// Compiles, loads and configures all that `node` names. What did not change since `before` is taken over, with its
-    /// instances. `components` are the files of plugin versions that stand in for what `node` says of them; `manifest` is what
-    /// other nodes are told of it.
+    /// Compiles, loads and configures all that `node` names, and runs the cases of plugins whose version is another than
+    /// before. What did not change since `before` is taken over, with its instances. `components` are the files of plugin
+    /// versions that stand in for what `node` says of them; `manifest` is what other nodes are told of it.
     ///
     /// # Errors
     ///
@@ -96,6 +99,10 @@ impl Deployer {
         let (bindings, pinned) = self
             .bindings(node, &snapshot, &plugins, before, &mut problems)
             .await;
+        let mut cases_passed = BTreeMap::new();
+        if let (true, Some(before)) = (problems.is_empty(), before) {
+            cases_passed = health::check(&snapshot, &plugins, before, &mut problems).await;
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -110,6 +117,7 @@ impl Deployer {
             functions,
             pinned,
             metrics,
+            cases_passed,
         })
     }
 
@@ -409,7 +417,8 @@ pub fn host_is_granted(granted: &[String], authority: &Authority) -> bool {
     })
 }
 
-fn step(step: model::Step) -> Step {
+/// The sandbox's word for a step.
+pub fn step(step: model::Step) -> Step {
     match step {
         model::Step::Authorizer => Step::Authorizer,
         model::Step::Throttle => Step::Throttle,

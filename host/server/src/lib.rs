@@ -8,6 +8,7 @@ mod alarm;
 pub mod body;
 pub mod builtin;
 pub mod cache;
+mod cases;
 pub mod cli;
 mod configuration;
 mod control;

@@ -60,13 +60,9 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>> {
         .map_err(|error| anyhow!("the module does not fit its world: {error:#}"))
 }
 
-/// Writes the configuration's schema into a component.
-pub fn with_schema(mut component: Vec<u8>, schema: &str) -> Vec<u8> {
-    component::append_section(
-        &mut component,
-        tidegate_sandbox::component::SCHEMA_SECTION,
-        schema.as_bytes(),
-    );
+/// Writes a custom section into a component.
+pub fn with_section(mut component: Vec<u8>, name: &str, content: &str) -> Vec<u8> {
+    component::append_section(&mut component, name, content.as_bytes());
     component
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tidegate_sandbox::component::{PACKAGE, VERSION};
 use tidegate_sandbox::{Inspection, Runtime, Settings, Step};
 
+use crate::cases;
+
 /// Prints it.
 pub fn run(component: &Path, cache: Option<PathBuf>, json: bool) -> Result<ExitCode> {
     let description = Description::of(component, cache)?;
@@ -122,6 +124,11 @@ impl Description {
             Some(false) => write_line(&mut text, "calls", "never wait; made synchronously"),
             None => {}
         }
+        let cases = match self.cases() {
+            Some(count) => format!("{count}, which a node runs before it serves another version"),
+            None => "none in the component".to_owned(),
+        };
+        write_line(&mut text, "cases", &cases);
         let schema = self.inspection.schema.as_deref();
         write_line(
             &mut text,
@@ -129,6 +136,12 @@ impl Description {
             schema.unwrap_or("no schema in the component"),
         );
         text
+    }
+
+    /// How many cases it carries.
+    fn cases(&self) -> Option<usize> {
+        let suites = cases::carried(self.inspection.cases.as_deref()?).ok()?;
+        Some(suites.iter().map(|(_, suite)| suite.cases.len()).sum())
     }
 
     /// As JSON.
@@ -149,6 +162,7 @@ impl Description {
             "bytes": self.bytes,
             "code_bytes": self.code_bytes,
             "waits": self.waits,
+            "cases": self.cases(),
             "configuration_schema": schema,
         })
     }

@@ -123,6 +123,26 @@ impl Manifest {
         self.build_folder().join(format!("{}.wasm", self.name))
     }
 
+    /// Its files of cases, in order; none where it has no folder of them.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder cannot be read.
+    pub fn case_files(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.folder.join("cases");
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = std::fs::read_dir(&folder)
+            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+            .collect();
+        files.sort();
+        Ok(files)
+    }
+
     /// The steps; none of a function.
     pub fn steps(&self) -> &[Step] {
         match &self.kind {

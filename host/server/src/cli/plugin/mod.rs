@@ -7,11 +7,9 @@
 //! `pull` speak to registries ([`push`]), `list`, `swap`, `promote` and `rollback` to a running node ([`versions`]).
 
 mod build;
-mod case;
 mod check;
 mod component;
 mod credentials;
-mod diff;
 mod embedded;
 mod encode;
 mod inspect;
@@ -20,7 +18,6 @@ mod manifest;
 mod new;
 mod push;
 mod registry;
-mod services;
 mod sign;
 mod source;
 mod test;

@@ -14,10 +14,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use tidegate_sandbox::Inspection;
+use tidegate_sandbox::component::{CASES_SECTION, SCHEMA_SECTION};
 
 use super::language::Language;
 use super::manifest::{Kind, Manifest};
 use super::{embedded, encode};
+use crate::cases;
 
 /// Builds, and says what came of it.
 pub fn run(folder: &Path, json: bool) -> Result<ExitCode> {
@@ -82,12 +84,15 @@ pub fn lay_out_library(manifest: &Manifest) -> Result<()> {
     }
 }
 
-/// Writes the schema into the component, sees that a node could load it, and puts it into place at once.
-pub fn finish(manifest: &Manifest, component: Vec<u8>, output: &Path) -> Result<usize> {
-    let component = match &manifest.schema {
-        Some(schema) => encode::with_schema(component, schema),
-        None => component,
-    };
+/// Writes the schema and the cases into the component, sees that a node could load it, and puts it into place at once.
+pub fn finish(manifest: &Manifest, mut component: Vec<u8>, output: &Path) -> Result<usize> {
+    if let Some(schema) = &manifest.schema {
+        component = encode::with_section(component, SCHEMA_SECTION, schema);
+    }
+    let cases = manifest.case_files()?;
+    if !cases.is_empty() && manifest.kind != Kind::Function {
+        component = encode::with_section(component, CASES_SECTION, &cases::section(&cases)?);
+    }
     let inspection = Inspection::of(&component)?;
     match manifest.kind {
         Kind::Steps(_) => inspection.check_plugin()?,

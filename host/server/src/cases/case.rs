@@ -2,23 +2,21 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidegate_model::uri;
-use tidegate_sandbox::{Exchange, Step};
+use tidegate_sandbox::{Exchange, Plugin, Step};
 
 /// One file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaseFile {
     /// The binding's configuration, of all cases that have none of their own.
-    #[serde(default = "no_configuration")]
-    configuration: Value,
+    configuration: Option<Value>,
     #[serde(flatten)]
     pub surroundings: Surroundings,
     #[serde(rename = "case", default)]
@@ -98,47 +96,71 @@ fn ok() -> u16 {
     200
 }
 
-fn no_configuration() -> Value {
-    json!({})
-}
-
 /// A case, ready to be run.
 #[derive(Debug)]
 pub struct Case {
     pub name: String,
     /// Where the plugin has several.
     pub step: Option<Step>,
-    pub configuration: Value,
+    /// Where neither the case nor its file has one, it is for whoever runs it to say.
+    pub configuration: Option<Value>,
     pub exchange: CaseExchange,
     pub expect: Value,
 }
 
-/// Reads a file.
-///
-/// # Errors
-///
-/// What an author has to mend, with its place.
-pub fn read(path: &Path) -> Result<(Surroundings, Vec<Case>)> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    parse(&text).with_context(|| path.display().to_string())
+/// The cases of one file.
+#[derive(Debug)]
+pub struct Suite {
+    pub surroundings: Surroundings,
+    pub cases: Vec<Case>,
 }
 
-fn parse(text: &str) -> Result<(Surroundings, Vec<Case>)> {
-    let file: CaseFile = toml::from_str(text)?;
-    ensure!(!file.cases.is_empty(), "there is no [[case]]");
-    let mut cases = Vec::new();
-    for entry in file.cases {
-        let name = entry.name.clone();
-        let case = entry
-            .compile(&file.configuration)
-            .with_context(|| format!("case \"{name}\""))?;
-        cases.push(case);
+impl CaseFile {
+    /// # Errors
+    ///
+    /// What an author has to mend, with its place.
+    pub fn compile(self) -> Result<Suite> {
+        ensure!(!self.cases.is_empty(), "there is no [[case]]");
+        let mut cases = Vec::new();
+        for entry in self.cases {
+            let name = entry.name.clone();
+            let case = entry
+                .compile(self.configuration.as_ref())
+                .with_context(|| format!("case \"{name}\""))?;
+            cases.push(case);
+        }
+        Ok(Suite {
+            surroundings: self.surroundings,
+            cases,
+        })
     }
-    Ok((file.surroundings, cases))
+}
+
+impl Case {
+    /// The step that it is about.
+    ///
+    /// # Errors
+    ///
+    /// Where it says none, and the plugin has several; or one that the plugin has not.
+    pub fn step_of(&self, plugin: &Plugin) -> Result<Step> {
+        let mut steps = plugin.steps();
+        match (self.step, steps.next(), steps.next()) {
+            (Some(step), _, _) if plugin.implements(step) => Ok(step),
+            (Some(step), _, _) => bail!(
+                "the case \"{}\" is about the step {step}, which the plugin does not implement",
+                self.name
+            ),
+            (None, Some(step), None) => Ok(step),
+            _ => bail!(
+                "the plugin has several steps: the case \"{}\" has to name its `step`",
+                self.name
+            ),
+        }
+    }
 }
 
 impl CaseEntry {
-    fn compile(self, configuration: &Value) -> Result<Case> {
+    fn compile(self, configuration: Option<&Value>) -> Result<Case> {
         let step = match self.step {
             None => None,
             Some(name) => Some(
@@ -177,7 +199,7 @@ impl CaseEntry {
         Ok(Case {
             name: self.name,
             step,
-            configuration: self.configuration.unwrap_or_else(|| configuration.clone()),
+            configuration: self.configuration.or_else(|| configuration.cloned()),
             exchange,
             expect: self.expect,
         })
@@ -286,14 +308,19 @@ impl Exchange for CaseExchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn parse(text: &str) -> Result<Suite> {
+        toml::from_str::<CaseFile>(text)?.compile()
+    }
 
     #[test]
     fn a_case_takes_the_files_configuration_unless_it_has_its_own() {
         let text = "configuration = { a = 1 }\n[[case]]\nname = 'x'\nexpect = { admit = true }\n\
                     [[case]]\nname = 'y'\nconfiguration = { a = 2 }\nrequest = { query = { q = 'a b' } }\nexpect = {}";
-        let (_, cases) = parse(text).unwrap();
-        assert_eq!(cases[0].configuration, json!({ "a": 1 }));
-        assert_eq!(cases[1].configuration, json!({ "a": 2 }));
+        let cases = parse(text).unwrap().cases;
+        assert_eq!(cases[0].configuration, Some(json!({ "a": 1 })));
+        assert_eq!(cases[1].configuration, Some(json!({ "a": 2 })));
         assert_eq!(
             cases[1].exchange.query_parameter("q").as_deref(),
             Some("a b")

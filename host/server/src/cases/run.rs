@@ -1,0 +1,209 @@
+//! Runs a case: in the sandbox that the node runs plugins in, over a request and surroundings that are only text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tidegate_sandbox::function::BodyFailure;
+use tidegate_sandbox::{
+    BindError, Binding, BindingOptions, Decision, Exchange, Fault, Function, FunctionOptions,
+    FunctionPool, Grants, Limits, Plugin, Pool, Step,
+};
+
+use super::answers::*;
+use super::case::{Case, CaseExchange, Surroundings};
+use super::diff::{Difference, differences};
+use super::services::{CaseServices, Told};
+use crate::configuration;
+
+/// What came of a case.
+pub struct Ran {
+    /// Nothing where it passed.
+    pub differences: Vec<Difference>,
+    pub log: Vec<String>,
+}
+
+/// Runs a plugin's case; `configuration` is for those that say nothing of it.
+///
+/// # Errors
+///
+/// Where the case cannot be run at all.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves nothing behind.
+pub async fn plugin(
+    plugin: &Arc<Plugin>,
+    surroundings: &Surroundings,
+    case: &Case,
+    configuration: &Value,
+) -> Result<Ran> {
+    let services = Arc::new(CaseServices::new(surroundings.clone()));
+    let configuration = case.configuration.as_ref().unwrap_or(configuration);
+    let actual = decide(plugin, &services, case, configuration)
+        .await
+        .with_context(|| format!("case \"{}\"", case.name))?;
+    Ok(compared(case, actual, &services))
+}
+
+/// Runs a function's case.
+///
+/// # Cancel safety
+///
+/// As [`plugin`].
+pub async fn function(function: &Arc<Function>, surroundings: &Surroundings, case: &Case) -> Ran {
+    let services = Arc::new(CaseServices::new(surroundings.clone()));
+    let actual = invoke(function.clone(), &services, case.exchange.clone()).await;
+    compared(case, actual, &services)
+}
+
+fn compared(case: &Case, mut actual: Value, services: &CaseServices) -> Ran {
+    let Told {
+        log,
+        lines,
+        counted,
+    } = services.told();
+    if let Some(members) = actual.as_object_mut() {
+        members.insert("lines".into(), lines.into());
+        members.insert("log".into(), log.clone().into());
+        members.insert("counted".into(), json!(counted));
+    }
+    Ran {
+        differences: differences(&case.expect, &actual),
+        log,
+    }
+}
+
+/// Binds the plugin with the case's configuration, and asks it.
+async fn decide(
+    plugin: &Arc<Plugin>,
+    services: &Arc<CaseServices>,
+    case: &Case,
+    configuration: &Value,
+) -> Result<Value> {
+    let step = case.step_of(plugin)?;
+    if let Err(problem) = configuration::check(plugin, configuration) {
+        return Ok(json!({ "refused": problem }));
+    }
+    let options = BindingOptions {
+        name: case.name.clone(),
+        step,
+        configuration: configuration.to_string(),
+        grants: all_grants(services),
+        limits: limits(),
+        reuse: true,
+    };
+    let binding = match Binding::new(plugin.clone(), options, services.clone()).await {
+        Ok(binding) => binding,
+        Err(BindError::Configure(Fault::Start(reason))) => {
+            return Ok(json!({ "refused": reason }));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let exchange: Arc<dyn Exchange> = Arc::new(case.exchange.clone());
+    match &binding.setup.decision {
+        Decision::Rules(rules) => {
+            let edits: Vec<Value> = rules
+                .iter()
+                .filter_map(|rule| rule_value(rule, &*exchange))
+                .collect();
+            return Ok(json!({ "edits": edits, "standing": true }));
+        }
+        Decision::Plan(plan) => {
+            return Ok(json!({ "plan": format!("{plan:?}"), "standing": true }));
+        }
+        Decision::Call => {}
+    }
+    let pool = Pool::new(binding);
+    let decision = match step {
+        Step::Authorizer => pool.authorize(exchange).await.map(verdict_value),
+        Step::Throttle => pool.admit(exchange).await.map(admission_value),
+        Step::Validator => pool.validate(exchange).await.map(validity_value),
+        Step::RequestTransform => pool.transform_request(exchange).await.map(outcome_value),
+        Step::Integration => pool.integrate(exchange).await.map(plan_value),
+        Step::ResponseTransform => pool.transform_response(exchange).await.map(edits_value),
+        Step::LogSink => {
+            let reads = &pool.binding().setup.reads;
+            let record = reads
+                .iter()
+                .map(|reading| reading.of(&*exchange).map(Into::into))
+                .collect();
+            pool.write_records(&[record])
+                .await
+                .map(|()| json!({ "written": true }))
+        }
+    };
+    Ok(decision.unwrap_or_else(fault_value))
+}
+
+/// Everything that can be granted: whether a binding grants it is not what a case is about.
+fn all_grants(services: &CaseServices) -> Grants {
+    Grants {
+        crypto: true,
+        jwks: vec!["*".to_owned()],
+        rate_limit: true,
+        api_keys: true,
+        shared_cache: true,
+        http_client: vec!["*".to_owned()],
+        secrets: services.secret_names(),
+        metrics: true,
+        log_output: Some("case".to_owned()),
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        deadline: Duration::from_secs(2),
+        start_deadline: Duration::from_secs(10),
+        memory_bytes: 256 << 20,
+        instances_max: 4,
+    }
+}
+
+async fn invoke(
+    function: Arc<Function>,
+    services: &Arc<CaseServices>,
+    exchange: CaseExchange,
+) -> Value {
+    let options = FunctionOptions {
+        name: "function".to_owned(),
+        environment: Vec::new(),
+        tables: Vec::new(),
+        http_client: Vec::new(),
+        limits: limits(),
+        reuse: true,
+    };
+    let pool = FunctionPool::new(function, options, services.clone(), Arc::default());
+    let query = exchange.query.map(|query| format!("?{query}"));
+    let mut request = Request::builder()
+        .method(exchange.method.as_str())
+        .uri(format!(
+            "http://case.test{}{}",
+            exchange.path,
+            query.unwrap_or_default()
+        ));
+    if let Some(headers) = request.headers_mut() {
+        *headers = exchange.headers;
+    }
+    let body = Full::new(exchange.body).map_err(|error| BodyFailure(error.to_string()));
+    let request = match request.body(body) {
+        Ok(request) => request,
+        Err(error) => return json!({ "refused": error.to_string() }),
+    };
+    let response = match pool.invoke(request).await {
+        Ok(response) => response,
+        Err(fault) => return fault_value(fault),
+    };
+    let (head, body) = response.into_parts();
+    match body.collect().await {
+        Ok(body) => json!({ "response": {
+            "status": head.status.as_u16(),
+            "headers": fields_value(&head.headers),
+            "body": String::from_utf8_lossy(&body.to_bytes()),
+        } }),
+        Err(error) => json!({ "fault": error.to_string() }),
+    }
+}
