@@ -364,13 +364,22 @@ impl Bound {
     }
 }
 
+/// A worker's part of the link.
+struct WorkerLink {
+    udp: UdpSocket,
+    tcp: TcpListener,
+    quic_tls: rustls::ServerConfig,
+    tcp_tls: rustls::ServerConfig,
+    shared: Arc<Shared>,
+}
+
 /// What one worker thread starts with.
 struct WorkerStart {
     shard: usize,
     settings: worker::Settings,
     workers: usize,
     sockets: Vec<(TcpListener, Option<Arc<Tls>>, listen::Settings)>,
-    link: Option<(UdpSocket, TcpListener, Arc<Shared>)>,
+    link: Option<WorkerLink>,
     origins: Option<Arc<Origins>>,
     directory: Arc<Directory>,
     cache: Arc<Cache>,
@@ -399,8 +408,16 @@ fn start_workers(
     let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     let mut links: Vec<Option<_>> = (0..workers).map(|_| None).collect();
     if let (Some(LinkSockets { udp, tcp }), Some(shared)) = (parts.link, &parts.shared) {
+        // Made once: a session that began at one worker is resumed at any.
+        let (quic_tls, tcp_tls) = Membership::tls(&shared.identity)?;
         for (place, (udp, tcp)) in udp.into_iter().zip(tcp).enumerate() {
-            links[place] = Some((udp, tcp, shared.clone()));
+            links[place] = Some(WorkerLink {
+                udp,
+                tcp,
+                quic_tls: quic_tls.clone(),
+                tcp_tls: tcp_tls.clone(),
+                shared: shared.clone(),
+            });
         }
     }
     for listener in parts.listeners {
@@ -481,8 +498,14 @@ impl WorkerStart {
                 }
             });
         }
-        if let Some((udp, tcp, shared)) = self.link {
-            let (quic_tls, tcp_tls) = Membership::tls(&shared.identity)?;
+        if let Some(link) = self.link {
+            let WorkerLink {
+                udp,
+                tcp,
+                quic_tls,
+                tcp_tls,
+                shared,
+            } = link;
             let endpoint = quic::server(udp, quic_tls, self.shard, self.workers)?;
             let host = Rc::new(Host {
                 worker: worker.clone(),

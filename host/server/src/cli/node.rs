@@ -180,7 +180,7 @@ fn token(
             uri::encode_query(&origins.join(","))
         ));
     }
-    let answer = node.put(&path, None)?;
+    let answer = node.put(&path)?;
     if json {
         println!("{answer}");
     } else {

@@ -110,8 +110,15 @@ impl Dialer {
         let mut request = request;
         let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
         let mut last = None;
+        let mut rounds = 1;
         loop {
             let Some((place, connection)) = self.choose(&tried, deadline).await else {
+                // All were tried: once more, on connections that have been made anew since.
+                if last.is_some() && rounds < ROUNDS_MAX {
+                    rounds += 1;
+                    tried.clear();
+                    continue;
+                }
                 return Err(last.unwrap_or(LinkError::Unreachable));
             };
             tried.push(place);
@@ -199,6 +206,9 @@ impl Dialer {
                 });
             if let Some((_, place, connection)) = nearest_first(open) {
                 return Some((place, connection));
+            }
+            if !tried.is_empty() {
+                return None;
             }
             if timeout_at(patience, changed).await.is_err() {
                 return None;
@@ -573,6 +583,7 @@ fn ping() -> Request<Body> {
     request
 }
 
+const ROUNDS_MAX: u32 = 2;
 /// For a connection, where there is none.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::manifest::{Manifest, hex, is_hash};
 use crate::durable;
+use crate::signature;
 
 /// The snapshot that a node keeps.
 pub struct Files {
@@ -102,6 +103,16 @@ impl Files {
         self.keep(content).map(drop)
     }
 
+    /// Keeps a component's signature beside it.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub fn keep_signature(&self, hash: &str, line: &str) -> Result<()> {
+        let path = signature::beside(&self.path(hash));
+        durable::replace_private(&path, line.as_bytes())
+            .with_context(|| format!("{} cannot be written", path.display()))
+    }
+
     /// The snapshot that was put in force last; none where there is none.
     ///
     /// # Errors
@@ -149,10 +160,10 @@ impl Files {
         };
         for file in files.flatten() {
             let name = file.file_name();
-            if name
+            let name = name
                 .to_str()
-                .is_none_or(|name| !is_hash(name) || !named.contains(name))
-            {
+                .map(|name| name.strip_suffix(".sig").unwrap_or(name));
+            if name.is_none_or(|name| !is_hash(name) || !named.contains(name)) {
                 _ = fs::remove_file(file.path()); // the next one tries again
             }
         }
@@ -204,6 +215,7 @@ mod tests {
             configuration: contents.join(","),
             files: kept.collect(),
             origins_only: BTreeSet::new(),
+            signatures: BTreeMap::new(),
             versions: BTreeMap::new(),
             components: BTreeSet::new(),
         }

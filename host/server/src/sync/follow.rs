@@ -302,6 +302,9 @@ impl Follower {
             .collect::<Vec<()>>();
         let (fetched, _) = futures_util::future::join(fetching_files, fetching_code).await;
         fetched.into_iter().collect::<Result<()>>()?;
+        for (hash, line) in &manifest.signatures {
+            files.keep_signature(hash, line)?;
+        }
         let adopt = |reply| Command::Adopt(manifest, reply);
         self.commands.send(adopt).await
     }

@@ -25,6 +25,9 @@ pub struct Manifest {
     pub files: BTreeMap<String, u64>,
     /// Of them, those that edges have no use for: functions.
     pub origins_only: BTreeSet<String>,
+    /// The signatures of components that have one, by the component's hash.
+    #[serde(default)]
+    pub signatures: BTreeMap<String, String>,
     /// Plugin versions that stand in for what the configuration says: their hashes by plugin.
     pub versions: BTreeMap<String, String>,
     /// The hashes of all components that steps are bound to, built-in ones too.
@@ -68,6 +71,7 @@ impl Manifest {
 
     fn check(&self) -> Result<(), String> {
         let hashes = self.files.keys().chain(self.versions.values());
+        let hashes = hashes.chain(self.signatures.keys());
         if let Some(other) = hashes.chain(&self.components).find(|it| !is_hash(it)) {
             return Err(format!("{other:?} is no SHA-256"));
         }
@@ -118,7 +122,12 @@ impl Manifest {
             apis: served.apis,
             keys: served.keys,
             // The node has some of its own: the key of its cache on disk.
-            secrets: own.secrets.clone().into_iter().chain(served.secrets).collect(),
+            secrets: own
+                .secrets
+                .clone()
+                .into_iter()
+                .chain(served.secrets)
+                .collect(),
             ..own.clone()
         })
     }
@@ -159,6 +168,7 @@ mod tests {
             configuration: "[[listener]]\naddress = \"127.0.0.1:0\"".to_owned(),
             files: [(hash.clone(), 3)].into(),
             origins_only: BTreeSet::new(),
+            signatures: BTreeMap::new(),
             versions: [("auth".to_owned(), hash.clone())].into(),
             components: [hash].into(),
         }

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use super::files::Files;
 use super::manifest::{FORMAT, Manifest};
+use crate::signature;
 use crate::versions::Components;
 
 /// What this node tells other nodes to serve.
@@ -82,6 +83,7 @@ pub fn assemble<'f>(
         folder: path.parent().unwrap_or(Path::new(".")).to_owned(),
         kept: BTreeMap::new(),
         origins_only: BTreeSet::new(),
+        signatures: BTreeMap::new(),
         configuration: String::new(),
         versions: BTreeMap::new(),
     };
@@ -90,6 +92,7 @@ pub fn assemble<'f>(
     draft.configuration = toml::to_string(&table)?;
     for (plugin, file) in versions {
         let hash = draft.keep(file)?;
+        draft.keep_signature(&hash, file)?;
         draft.versions.insert(plugin.clone(), hash);
     }
     Ok(draft)
@@ -101,6 +104,7 @@ pub struct Draft<'f> {
     folder: PathBuf,
     kept: BTreeMap<String, u64>,
     origins_only: BTreeSet<String>,
+    signatures: BTreeMap<String, String>,
     configuration: String,
     versions: BTreeMap<String, String>,
 }
@@ -115,6 +119,7 @@ impl Draft<'_> {
             configuration: self.configuration,
             files: self.kept,
             origins_only: self.origins_only,
+            signatures: self.signatures,
             versions: self.versions,
             components: BTreeSet::new(),
         };
@@ -139,7 +144,11 @@ impl Draft<'_> {
             self.replace(api, "definition")?;
         }
         for plugin in named_tables_of(table, "plugin") {
-            self.replace(plugin, "component")?;
+            let written = plugin.get("component").and_then(Value::as_str);
+            let file = written.map(|written| self.folder.join(written));
+            if let (Some(hash), Some(file)) = (self.replace(plugin, "component")?, file) {
+                self.keep_signature(&hash, &file)?;
+            }
         }
         for function in named_tables_of(table, "function") {
             let hash = self.replace(function, "component")?;
@@ -178,6 +187,22 @@ impl Draft<'_> {
         let hash = self.keep(&self.folder.join(file))?;
         table.insert(key.to_owned(), path_of(&hash).into());
         Ok(Some(hash))
+    }
+
+    /// Notes the signature that lies beside a component, where one does; the copy has it beside as well.
+    fn keep_signature(&mut self, hash: &str, file: &Path) -> Result<()> {
+        let beside = signature::beside(file);
+        match std::fs::read_to_string(&beside) {
+            Ok(line) => {
+                self.files.keep_signature(hash, &line)?;
+                self.signatures.insert(hash.to_owned(), line);
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                Err(error).with_context(|| format!("{} cannot be read", beside.display()))
+            }
+        }
     }
 
     fn keep(&mut self, file: &Path) -> Result<String> {
