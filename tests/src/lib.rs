@@ -29,4 +29,4 @@ pub use origin::{Body, RawOrigin, TestOrigin, text};
 pub use registry::TestRegistry;
 pub use setup::{Check, Setup, binary, check, fixture, items_function, root};
 pub use tls::Authority;
-pub use wait::{PATIENCE, until};
+pub use wait::{PATIENCE, until, until_within};

@@ -188,6 +188,9 @@ impl FunctionPool {
             Err(_) => Err(Fault::Deadline(deadline)),
         };
         core.account.called(began.elapsed(), ended.is_err());
+        if let Err(fault) = &ended {
+            core.services.fault(&core.options.name, None, fault);
+        }
         ended
     }
 

@@ -81,7 +81,7 @@ impl Pool {
 
     /// Hands records to a log sink, each the values of its `reads`.
     pub async fn write_records(&self, records: &[Vec<Option<String>>]) -> Result<(), Fault> {
-        self.timed(self.run(None, records)).await
+        self.timed(None, self.run(None, records)).await
     }
 
     /// Calls the step of the binding with the values that it asked for. Nothing holds the exchange once this is ready.
@@ -97,12 +97,19 @@ impl Pool {
         let reads = &self.binding.setup.reads;
         let values: SmallVec<[_; 4]> = reads.iter().map(|reading| reading.of(&*exchange)).collect();
         let given: SmallVec<[Option<&str>; 4]> = values.iter().map(Option::as_deref).collect();
-        self.timed(self.run::<Given<'_>, R>(Some(&exchange), &given))
-            .await
+        self.timed(
+            Some(&exchange),
+            self.run::<Given<'_>, R>(Some(&exchange), &given),
+        )
+        .await
     }
 
     /// Makes a call where the circuit lets it through, and keeps account of it.
-    async fn timed<R>(&self, call: impl Future<Output = Result<R, Fault>>) -> Result<R, Fault> {
+    async fn timed<R>(
+        &self,
+        exchange: Option<&Arc<dyn Exchange>>,
+        call: impl Future<Output = Result<R, Fault>>,
+    ) -> Result<R, Fault> {
         let began = Instant::now();
         let admitted = self.circuit.admit(began)?;
         let answer = call.await;
@@ -110,6 +117,11 @@ impl Pool {
             .account
             .called(began.elapsed(), answer.is_err());
         admitted.settle(&answer, Instant::now);
+        if let Err(fault) = &answer {
+            let id = exchange.and_then(|exchange| exchange.context("requestId"));
+            let core = &self.binding.core;
+            core.services.fault(&core.name, id.as_deref(), fault);
+        }
         answer
     }
 

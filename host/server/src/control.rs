@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use crate::builtin;
+use crate::cli::check_name;
 use crate::deploy::{Deployed, Deployer};
 use crate::listen::tls::Tls;
 use crate::membership::Membership;
@@ -47,6 +48,8 @@ pub struct Control {
     pub identities: Vec<(config::ListenerTls, Arc<Tls>)>,
     pub metrics: Arc<Metrics>,
     pub versions: Versions,
+    /// How many threads serve.
+    pub workers: usize,
     pub serving: Arc<ArcSwap<Serving>>,
     pub snapshots: watch::Sender<Arc<Serving>>,
     /// How the last canary ended.
@@ -72,6 +75,8 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 /// Another version of a plugin.
 pub struct Swap {
     pub plugin: String,
+    /// Whether it may be one that the node has not had.
+    pub new: bool,
     pub component: Bytes,
     /// Who signed it, and that.
     pub signature: Option<String>,
@@ -304,6 +309,7 @@ impl Control {
         membership.publisher.publish(manifest.clone())?;
         self.node = node;
         self.publish(Serving::only(Arc::new(deployed)));
+        self.taken_over().await; // what is reported as served is
         Ok(())
     }
 
@@ -385,29 +391,30 @@ impl Control {
         let began = Instant::now();
         let Swap {
             plugin,
+            new,
             component,
             signature,
             canary,
         } = swap;
-        if !self.plugins().contains(&plugin) {
+        if !new && !self.plugins().contains(&plugin) {
             bail!(
-                "there is no plugin \"{plugin}\"; there are: {}",
+                "there is no plugin \"{plugin}\"; there are: {} (`tidegate plugin deploy` takes a new one)",
                 self.plugins().join(", ")
             );
+        }
+        if new {
+            check_name(&plugin)?;
         }
         self.sees_no_canary()?;
         let signature = self.verified(&plugin, &component, signature).await?;
         let (hash, file) = self.versions.keep(component, signature).await?;
-        let mut components = self.versions.components();
-        components.insert(plugin.clone(), file);
-        let deployed = match self.deploy(&self.node, &components).await {
-            Ok(deployed) => deployed,
+        let (deployed, cases_passed) = match self.prepare(&plugin, file).await {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.versions.sweep();
                 return Err(error);
             }
         };
-        let cases_passed = deployed.cases_passed.get(&plugin).copied().unwrap_or(0);
         match canary {
             None => {
                 self.versions.put_in_force(&plugin, &hash)?; // on the disk before it serves
@@ -421,6 +428,7 @@ impl Control {
                 self.publish(Serving::with_canary(stable, canary));
             }
         }
+        self.taken_over().await;
         let took_ms = began.elapsed().as_secs_f64() * 1e3;
         tracing::info!(
             plugin,
@@ -434,6 +442,36 @@ impl Control {
             took_ms,
             cases_passed,
         })
+    }
+
+    /// A deployment with another version of a plugin, and how many cases that passed.
+    async fn prepare(&self, plugin: &str, file: PathBuf) -> Result<(Arc<Deployed>, usize)> {
+        let mut components = self.versions.components();
+        components.insert(plugin.to_owned(), file.clone());
+        let deployed = self.deploy(&self.node, &components).await?;
+        let bound = &deployed.snapshot.bindings;
+        let cases_passed = match bound.iter().any(|spec| spec.plugin == plugin) {
+            true => deployed.cases_passed.get(plugin).copied().unwrap_or(0),
+            // What no binding loads is tried all the same: the first that binds it should not be the first to learn.
+            false => self
+                .deployer
+                .try_out(&self.node, &file)
+                .await
+                .map_err(|problem| anyhow::anyhow!("plugin \"{plugin}\": {problem}"))?,
+        };
+        Ok((deployed, cases_passed))
+    }
+
+    /// Waits until every worker serves from what was published last: they turn to it between two requests.
+    async fn taken_over(&self) {
+        let serving = self.serving.load_full();
+        let adopted = serving.adopted.by(self.workers);
+        if tokio::time::timeout(TAKEN_OVER_WITHIN, adopted)
+            .await
+            .is_err()
+        {
+            tracing::warn!("a worker is too busy to take a new version over");
+        }
     }
 
     /// Reads a component's signature and sees that it is of it, before it is kept beside it; and that this node may run it.
@@ -557,7 +595,9 @@ impl Control {
     fn plugins(&self) -> Vec<String> {
         let builtin = builtin::names().into_iter().map(str::to_owned);
         let own = self.node.plugins.keys().cloned();
-        let names: std::collections::BTreeSet<String> = builtin.chain(own).collect();
+        let deployed = self.versions.components().into_keys();
+        let names: std::collections::BTreeSet<String> =
+            builtin.chain(own).chain(deployed).collect();
         names.into_iter().collect()
     }
 
@@ -709,6 +749,8 @@ fn read_at_the_start<'n>(running: &'n Node, node: &'n Node) -> impl Iterator<Ite
         .filter_map(|(table, differs)| differs.then_some(table))
 }
 
+/// A worker turns to it within a call of a plugin, 24 ms at the most, or it has other troubles.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// Commands that wait; people send one at a time.
 const COMMANDS_MAX: usize = 16;
 /// Components in memory at once, each of 256 MiB at the most.

@@ -89,7 +89,10 @@ impl Deployer {
         manifest: Option<Manifest>,
         before: Option<&Deployed>,
     ) -> Result<Deployed, Problems> {
-        let snapshot = model::load(node, &builtin::names())?;
+        // A plugin that was deployed can be bound, also where the node's file does not name it.
+        let deployed = components.keys().map(String::as_str);
+        let known: Vec<&str> = builtin::names().into_iter().chain(deployed).collect();
+        let snapshot = model::load(node, &known)?;
         let mut problems = Problems::default();
         let plugins = self
             .plugins(node, components, &snapshot, &mut problems)
@@ -119,6 +122,25 @@ impl Deployer {
             metrics,
             cases_passed,
         })
+    }
+
+    /// Loads a version that no binding names, and runs its cases; gives how many passed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub async fn try_out(&self, node: &Node, file: &Path) -> Result<usize, String> {
+        let (runtime, policy) = (self.runtime.clone(), node.signatures.clone());
+        let file = file.to_owned();
+        let load = tokio::task::spawn_blocking(move || load_version(&runtime, &file, &policy));
+        let plugin = load
+            .await
+            .unwrap_or_else(|error| Err(format!("loading it failed: {error}")))?;
+        let none = serde_json::json!({});
+        let configurations: Vec<_> = plugin.steps().map(|step| (step, &none)).collect();
+        health::of(&plugin, &configurations)
+            .await
+            .map_err(|error| format!("{error:#}"))
     }
 
     /// Loads every plugin that a binding names, each once.

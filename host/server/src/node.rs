@@ -17,7 +17,7 @@ use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::admin::{Admin, Tokens};
+use crate::admin::{Admin, Logs, Tokens};
 use crate::cache::Cache;
 use crate::cache::disk::{self, Disk};
 use crate::cache::store::Store;
@@ -229,6 +229,7 @@ impl Starting<'_> {
             metrics: metrics.clone(),
             serving: serving.clone(),
             cache,
+            logs: Logs::new(services.tail.clone(), serving.clone()),
             commands,
             drain: drain.clone(),
         };
@@ -249,6 +250,7 @@ impl Starting<'_> {
             identities,
             metrics,
             versions,
+            workers,
             serving,
             snapshots,
             ended: None,

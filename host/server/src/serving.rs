@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tidegate_model::canary::{Bounds, Observed, Split};
+use tokio::sync::Notify;
 
 use crate::deploy::Deployed;
 
@@ -13,8 +14,44 @@ use crate::deploy::Deployed;
 pub struct Serving {
     pub stable: Arc<Deployed>,
     pub canary: Option<Arc<Canary>>,
-    /// Workers that serve from it.
-    adopted: AtomicUsize,
+    /// Who serves from it by now.
+    pub adopted: Adopted,
+}
+
+/// Counts the workers that have taken something over.
+#[derive(Debug, Default)]
+pub struct Adopted {
+    workers: AtomicUsize,
+    changed: Notify,
+}
+
+impl Adopted {
+    /// A worker serves its next request from it.
+    pub fn by_one_more(&self) {
+        self.workers.fetch_add(1, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until so many do.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn by(&self, workers: usize) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable(); // before looking, so that none falls between
+            if self.workers.load(Ordering::Acquire) >= workers {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether so many do.
+    pub fn is_by(&self, workers: usize) -> bool {
+        self.workers.load(Ordering::Acquire) >= workers
+    }
 }
 
 /// A second deployment, with another version of one plugin. A request is served by one of both, from its first step to its
@@ -64,18 +101,8 @@ impl Serving {
         Self {
             stable,
             canary: Some(Arc::new(canary)),
-            adopted: AtomicUsize::new(0),
+            adopted: Adopted::default(),
         }
-    }
-
-    /// A worker serves from it.
-    pub fn adopt(&self) {
-        self.adopted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether so many workers serve from it.
-    pub fn is_adopted_by(&self, workers: usize) -> bool {
-        self.adopted.load(Ordering::Relaxed) >= workers
     }
 
     /// One deployment serves everything.
@@ -83,7 +110,7 @@ impl Serving {
         Self {
             stable,
             canary: None,
-            adopted: AtomicUsize::new(0),
+            adopted: Adopted::default(),
         }
     }
 

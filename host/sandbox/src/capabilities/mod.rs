@@ -23,6 +23,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use wasmtime_wasi_http::WasiBody;
 
+use crate::fault::Fault;
 use crate::wit::{ApiKey, HttpError, Level, OutgoingRequest, Taken};
 
 /// A future of the embedder's. It runs on the worker thread of the call that waits for it; dropping it abandons the work.
@@ -32,6 +33,9 @@ pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Services: Send + Sync + 'static {
     /// A line for the node's log.
     fn log(&self, binding: &str, request_id: Option<&str>, level: Level, message: &str);
+
+    /// A call ended in a fault; what it means for the request is said elsewhere.
+    fn fault(&self, _binding: &str, _request_id: Option<&str>, _fault: &Fault) {}
 
     /// Takes a token from the bucket `key` of `scope` (API and stage). `rate` is above 0 and finite.
     fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken;

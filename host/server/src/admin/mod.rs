@@ -4,6 +4,7 @@
 //! send without asking first (PUT), and a `Host` that is this machine's own, so that no name of a stranger's leads here.
 
 mod cache;
+mod logs;
 mod nodes;
 mod plugins;
 mod tokens;
@@ -31,6 +32,8 @@ use crate::request::reply;
 use crate::serving::Serving;
 use crate::telemetry::metrics::Metrics;
 
+pub use logs::Logs;
+
 /// Answers on the admin address.
 pub struct Admin {
     pub name: String,
@@ -45,6 +48,7 @@ pub struct Admin {
     pub has_served: Cell<bool>,
     /// What the node has in common with others.
     pub membership: Option<Arc<Membership>>,
+    pub logs: Logs,
     pub commands: Arc<Commands>,
     /// None where this node takes no others, or does not sign for them.
     pub tokens: Option<Tokens>,
@@ -64,6 +68,7 @@ impl Service for Admin {
             (true, "/healthz") => message(StatusCode::OK, "alive"),
             (true, "/readyz") => self.ready(),
             (true, "/metrics") => self.metrics(),
+            (true, "/tidegate/v1/logs") => self.logs.answer(&request),
             (true, "/tidegate/v1/node") => reply::json(&self.node()),
             (_, "/tidegate/v1/cache" | "/tidegate/v1/cache/purge") => {
                 let purges = self.membership.as_ref().map(|it| &it.purges);
@@ -80,7 +85,7 @@ impl Service for Admin {
                 }
                 None if read => message(
                     StatusCode::NOT_FOUND,
-                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/cache and /tidegate/v1/plugins",
+                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/logs, /tidegate/v1/cache and /tidegate/v1/plugins",
                 ),
                 None => message(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
             },
@@ -116,7 +121,7 @@ impl Admin {
         let follows = self.membership.as_ref().is_some_and(|it| it.follows);
         let serving = self.serving.load();
         if follows && !self.has_served.get() {
-            let served = serving.is_adopted_by(self.workers);
+            let served = serving.adopted.is_by(self.workers);
             self.has_served
                 .set(served && !serving.stable.published.is_empty());
         }

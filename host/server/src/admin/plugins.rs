@@ -5,6 +5,7 @@
 //!   `?canary=x-canary:%20yes` for some of the requests, `&for=60s` to promote it after that time by itself, and
 //!   `&min-requests=`, `&max-faults=`, `&max-failures=`, `&max-latency=` for what it is rolled back for. Its signature comes
 //!   in the field `Tidegate-Signature`.
+//!   A name that the node does not know is refused unless `?new=true` says that it is meant.
 //! - `PUT /tidegate/v1/plugins/NAME/promote` and `…/rollback`.
 
 use std::time::Duration;
@@ -104,6 +105,7 @@ async fn read(name: &str, request: Request<Incoming>) -> Result<Swap, Response<B
     })?;
     Ok(Swap {
         plugin: name.to_owned(),
+        new: parameter("new").is_some_and(|value| value == "true"),
         component,
         signature,
         canary: split.map(|split| (split, terms)),

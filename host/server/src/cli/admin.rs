@@ -6,18 +6,20 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::plugin::Artifact;
 use crate::signature;
 
 /// Which node a command speaks to.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Node {
     /// The node's admin address.
     #[arg(
@@ -54,6 +56,45 @@ impl Node {
         self.send(Method::PUT, path, Some(artifact))
     }
 
+    /// Hands over an answer line by line, for as long as there are some.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and what `on_line` returns.
+    pub fn follow(&self, path: &str, on_line: impl FnMut(&str) -> Result<()>) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(self.read_lines(path, on_line))
+    }
+
+    async fn read_lines(
+        &self,
+        path: &str,
+        mut on_line: impl FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let (response, driver) = self.ask(Method::GET, path, None).await?;
+        let failed = !response.status().is_success();
+        let mut body = response.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the node's answer broke off")?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                on_line(String::from_utf8_lossy(&line).trim_end())?;
+            }
+            if rest.len() > ANSWER_BYTES_MAX {
+                bail!("the node's answer has a line without an end");
+            }
+        }
+        driver.abort();
+        if failed {
+            let answer: Value = serde_json::from_slice(&rest).unwrap_or_default();
+            bail!("{}", answer["message"].as_str().unwrap_or("refused"));
+        }
+        Ok(())
+    }
+
     fn send(&self, method: Method, path: &str, artifact: Option<Artifact>) -> Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -68,6 +109,29 @@ impl Node {
         path: &str,
         artifact: Option<Artifact>,
     ) -> Result<Value> {
+        let (response, driver) = self.ask(method, path, artifact).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("the node's answer broke off: {error}"))?
+            .to_bytes();
+        driver.abort();
+        let answer: Value =
+            serde_json::from_slice(&body).context("the node's answer is no JSON")?;
+        if !status.is_success() {
+            bail!("{}", answer["message"].as_str().unwrap_or("refused"));
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request; gives the answer's head, and what moves the connection meanwhile.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        artifact: Option<Artifact>,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>)> {
         let stream = TcpStream::connect(&self.admin).await.with_context(|| {
             format!(
                 "no node answers at {}: is it running, and is this its [admin] address? (--admin)",
@@ -90,20 +154,7 @@ impl Node {
             let line = HeaderValue::from_str(line.trim()).context("the signature is no line")?;
             headers.insert(signature::HEADER, line);
         }
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| anyhow::anyhow!("the node's answer broke off: {error}"))?
-            .to_bytes();
-        driver.abort();
-        let answer: Value =
-            serde_json::from_slice(&body).context("the node's answer is no JSON")?;
-        if !status.is_success() {
-            bail!("{}", answer["message"].as_str().unwrap_or("refused"));
-        }
-        Ok(answer)
+        Ok((sender.send_request(request).await?, driver))
     }
 }
 

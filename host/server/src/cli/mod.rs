@@ -8,6 +8,8 @@ mod node;
 mod plugin;
 mod serve;
 
+pub use plugin::check_name;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;

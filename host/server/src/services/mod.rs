@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
+use tidegate_sandbox::Fault;
 use tidegate_sandbox::capabilities::keyvalue::Table;
 use tidegate_sandbox::capabilities::{Services, Waiting};
 use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, Taken};
@@ -19,6 +20,7 @@ use wasmtime_wasi_http::WasiBody;
 use crate::store::Tables;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::tail::Tail;
 use client::Client;
 use jwks::KeySets;
 use keys::Keys;
@@ -28,6 +30,8 @@ use rate_limit::Buckets;
 pub struct NodeServices {
     pub keys: ArcSwap<Keys>,
     pub secrets: ArcSwap<BTreeMap<String, String>>,
+    /// What plugins said last.
+    pub tail: Arc<Tail>,
     pub buckets: Buckets,
     client: Client,
     key_sets: Arc<KeySets>,
@@ -47,6 +51,7 @@ impl NodeServices {
         Self {
             keys: ArcSwap::default(),
             secrets: ArcSwap::default(),
+            tail: Arc::default(),
             buckets,
             key_sets: Arc::new(KeySets::new(client.clone())),
             client,
@@ -59,12 +64,21 @@ impl NodeServices {
 
 impl Services for NodeServices {
     fn log(&self, binding: &str, request_id: Option<&str>, level: Level, message: &str) {
+        self.tail.write(name(level), binding, request_id, message);
         match level {
             Level::Trace => tracing::trace!(target: "plugin", binding, request_id, "{message}"),
             Level::Debug => tracing::debug!(target: "plugin", binding, request_id, "{message}"),
             Level::Info => tracing::info!(target: "plugin", binding, request_id, "{message}"),
             Level::Warn => tracing::warn!(target: "plugin", binding, request_id, "{message}"),
             Level::Error => tracing::error!(target: "plugin", binding, request_id, "{message}"),
+        }
+    }
+
+    fn fault(&self, binding: &str, request_id: Option<&str>, fault: &Fault) {
+        // One that is spared said why when it was not.
+        if !matches!(fault, Fault::CircuitOpen(_)) {
+            self.tail
+                .write("fault", binding, request_id, &fault.to_string());
         }
     }
 
@@ -108,5 +122,15 @@ impl Services for NodeServices {
 
     fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
         self.tables.table(name)
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
     }
 }

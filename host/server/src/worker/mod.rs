@@ -170,7 +170,7 @@ impl Worker {
     ) -> Self {
         let sinks = SinkTasks::default();
         let view = View::new(serving, &upstreams, &sinks, shard, &[]);
-        serving.adopt();
+        serving.adopted.by_one_more();
         Self {
             sinks,
             settings,
@@ -203,7 +203,7 @@ impl Worker {
             View::new(serving, &self.upstreams, &self.sinks, self.shard, &known)
         };
         let before = self.serving.replace(next);
-        serving.adopt();
+        serving.adopted.by_one_more();
         if self.settings.keeps_before {
             self.keep_before(before.stable);
         }

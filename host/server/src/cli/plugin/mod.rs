@@ -4,16 +4,20 @@
 //! component ([`build`]), `test` runs the folder's cases in the sandbox that the node runs plugins in ([`test`]), `check`
 //! and `inspect` say what a component is. The contract and the guest libraries are in the binary ([`embedded`]), so all of
 //! it works outside the repository and without a network, but for what a language's own package manager fetches. `push` and
-//! `pull` speak to registries ([`push`]), `list`, `swap`, `promote` and `rollback` to a running node ([`versions`]).
+//! `pull` speak to registries ([`push`]), `list`, `swap`, `promote` and `rollback` to a running node ([`versions`]), as do
+//! `deploy`, `logs` and `dev`.
 
 mod build;
 mod check;
 mod component;
 mod credentials;
+mod deploy;
+mod dev;
 mod embedded;
 mod encode;
 mod inspect;
 mod language;
+mod logs;
 mod manifest;
 mod new;
 mod push;
@@ -33,6 +37,7 @@ use clap::Subcommand;
 use super::admin::Node;
 use credentials::Credentials;
 use language::Language;
+pub use manifest::check_name;
 pub use source::Artifact;
 
 /// What can be done with plugins.
@@ -66,6 +71,17 @@ pub enum Command {
         /// Where compiled components are kept; build/cache in the folder unless given.
         #[arg(long, value_name = "DIR")]
         cache: Option<PathBuf>,
+    },
+    /// Build the plugin on every save and put it into a running node; print what it says there.
+    Dev {
+        /// The plugin's folder.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Its name on the node; the one in plugin.toml unless given.
+        #[arg(long = "name", value_name = "NAME")]
+        plugin: Option<String>,
+        #[command(flatten)]
+        node: Node,
     },
     /// Say whether a node could load a component, and what is wrong where it could not.
     Check {
@@ -155,6 +171,29 @@ pub enum Command {
         #[command(flatten)]
         node: Node,
     },
+    /// Put a new plugin, or a new version of one, in force on a running node, and wait until it takes traffic.
+    Deploy {
+        /// The component: a file, a plugin's folder, or oci://HOST/NAME:TAG.
+        #[arg(default_value = ".")]
+        from: String,
+        /// Its name on the node; the one in plugin.toml or in the registry, or the file's, unless given.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        credentials: Credentials,
+        #[command(flatten)]
+        node: Node,
+    },
+    /// Show what plugins and functions of a running node logged, printed and failed of.
+    Logs {
+        /// Only this one's, by its name on the node.
+        plugin: Option<String>,
+        /// Go on as more comes.
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        node: Node,
+    },
     /// Make the canary of a plugin its only version.
     Promote {
         /// The plugin's name on the node.
@@ -225,6 +264,22 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
             };
             versions::swap(&node, &swap, json)
         }
+        Command::Dev {
+            folder,
+            plugin,
+            node,
+        } => dev::run(&folder, plugin, &node, json),
+        Command::Deploy {
+            from,
+            name,
+            credentials,
+            node,
+        } => deploy::run(&from, name, &credentials, &node, json),
+        Command::Logs {
+            plugin,
+            follow,
+            node,
+        } => logs::run(&node, plugin.as_deref(), follow, json),
         Command::Promote { plugin, node } => versions::change(&node, &plugin, "promote", json),
         Command::Rollback { plugin, node } => versions::change(&node, &plugin, "rollback", json),
     }

@@ -10,7 +10,7 @@ use tidegate_sandbox::Inspection;
 
 use super::credentials::Credentials;
 use super::registry::Registry;
-use super::source;
+use super::source::{self, TITLE, VERSION};
 use crate::signature::{self, Signature};
 
 /// Puts a component, or the one that was built in a plugin's folder, into a registry.
@@ -97,7 +97,3 @@ fn keep_signature(component: &Path, line: Option<&str>) -> Result<()> {
     }
     .with_context(|| path.display().to_string())
 }
-
-/// Annotations that registries show. Source: OCI image specification, "Pre-Defined Annotation Keys".
-const TITLE: &str = "org.opencontainers.image.title";
-const VERSION: &str = "org.opencontainers.image.version";

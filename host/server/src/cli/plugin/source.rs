@@ -18,7 +18,7 @@ pub struct Artifact {
     pub signature: Option<String>,
     /// Its file, where it has one.
     pub path: PathBuf,
-    /// The plugin's name and version, where it is a plugin's folder.
+    /// The plugin's name and version, where a plugin's folder or a registry says them.
     pub plugin: Option<(String, String)>,
 }
 
@@ -83,11 +83,12 @@ pub fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 fn pull(reference: Reference, credentials: &Credentials) -> Result<Artifact> {
     let registry = Registry::new(reference, credentials)?;
     let mut pulled = wait(registry.pull())?;
+    let mut annotation = |name: &str| pulled.annotations.remove(name);
     Ok(Artifact {
+        signature: annotation(signature::ANNOTATION),
+        plugin: annotation(TITLE).zip(annotation(VERSION)),
         component: pulled.component,
-        signature: pulled.annotations.remove(signature::ANNOTATION),
         path: PathBuf::new(),
-        plugin: None,
     })
 }
 
@@ -117,6 +118,9 @@ fn file(path: &Path) -> Result<Artifact> {
     })
 }
 
+/// Annotations that registries show. Source: OCI image specification, "Pre-Defined Annotation Keys".
+pub const TITLE: &str = "org.opencontainers.image.title";
+pub const VERSION: &str = "org.opencontainers.image.version";
 const SCHEME: &str = "oci://";
 
 #[cfg(test)]

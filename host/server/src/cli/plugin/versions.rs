@@ -189,11 +189,11 @@ fn text(value: &Value) -> &str {
 }
 
 /// Enough of a hash to tell versions apart.
-fn short(value: &Value) -> &str {
+pub fn short(value: &Value) -> &str {
     let hash = text(value);
     hash.get(..12).unwrap_or(hash)
 }
 
-const PLUGINS: &str = "/tidegate/v1/plugins";
+pub const PLUGINS: &str = "/tidegate/v1/plugins";
 /// As often as a person can read it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -1,0 +1,248 @@
+//! What an author does with a running node: deploying a new plugin, watching its log, and both on every save.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tidegate_tests::{
+    Api, Author, Load, Operation, TestNode, binary, fixture, root, until, until_within,
+};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+fn bound(step: &str, plugin: &str) -> Api {
+    let binding = json!({ "step": step, "plugin": plugin });
+    Api::new().route("GET /a", Operation::mock("hello").binding(binding))
+}
+
+fn command(node: &TestNode, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(["--json", "plugin"]).args(arguments);
+    command.args(["--admin", &node.admin_address().to_string()]);
+    command
+}
+
+async fn plugin(node: &TestNode, arguments: &[&str]) -> Output {
+    command(node, arguments).output().await.expect("it starts")
+}
+
+fn told(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A command that goes on, and the JSON lines that it has printed so far.
+struct Running {
+    _child: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it starts");
+        let mut output = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let kept = lines.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                kept.lock().unwrap().push(line);
+            }
+        });
+        Self {
+            _child: child,
+            lines,
+        }
+    }
+
+    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let lines = || self.lines.lock().unwrap().clone();
+        // A compiler on a busy machine takes its time.
+        until_within(std::time::Duration::from_secs(120), what, async || {
+            lines().into_iter().find(|line| wanted(line))
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_no_file_names_is_deployed_bound_and_there_after_kill_9() {
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello")))
+        .start()
+        .await;
+    let stamp = fixture("stamp-one");
+    let unknown = plugin(&node, &["swap", "stamp", path(&stamp)]).await;
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        said.contains("there is no plugin \"stamp\"") && said.contains("deploy"),
+        "{said}"
+    );
+    for (name, component, cause) in [
+        ("Stamp", &stamp, "cannot be a plugin's name"),
+        ("stamp", &fixture("useless"), "no step"),
+    ] {
+        let refused = plugin(&node, &["deploy", path(component), "--name", name]).await;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(cause), "{said}");
+    }
+    let deployed = told(&plugin(&node, &["deploy", path(&stamp), "--name", "stamp"]).await);
+    assert_eq!(
+        (&deployed["source"], &deployed["bindings"]),
+        (&json!("swap"), &json!([]))
+    );
+
+    let api = bound("response-transform", "stamp");
+    fs::write(node.path("api.openapi.yaml"), api.text()).unwrap();
+    until("the binding serves", async || {
+        (node.get("/test/a").await.header("x-stamp") == "one").then_some(())
+    })
+    .await;
+    let node = node.kill9().await.start().await;
+    assert_eq!(node.get("/test/a").await.header("x-stamp"), "one");
+    // Who binds it keeps it.
+    let refused = plugin(&node, &["rollback", "stamp"]).await;
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_eq!(node.get("/test/a").await.header("x-stamp"), "one");
+}
+
+#[tokio::test]
+async fn what_deploy_has_said_is_served_by_every_worker_at_once() {
+    let node = TestNode::with("")
+        .api(&bound("response-transform", "stamp"))
+        .plugin("stamp", &fixture("stamp-one"))
+        .start()
+        .await;
+    let load = Load::start(&node, "/test/a", 8);
+    for (expected, component) in [("two", "stamp-two"), ("one", "stamp-one")]
+        .iter()
+        .cycle()
+        .take(10)
+    {
+        told(
+            &plugin(
+                &node,
+                &["deploy", path(&fixture(component)), "--name", "stamp"],
+            )
+            .await,
+        );
+        for _ in 0..8 {
+            assert_eq!(node.get("/test/a").await.header("x-stamp"), *expected);
+        }
+    }
+    load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn the_log_of_a_plugin_has_its_lines_and_faults_with_request_and_binding_as_they_come() {
+    let node = TestNode::with("")
+        .api(
+            &Api::new()
+                .route(
+                    "GET /a",
+                    Operation::mock("a").binding(json!({ "step": "authorizer", "plugin": "trap" })),
+                )
+                .route(
+                    "GET /b",
+                    Operation::mock("b")
+                        .binding(json!({ "step": "authorizer", "plugin": "useful" })),
+                ),
+        )
+        .plugin("trap", &fixture("trap"))
+        .plugin("useful", &fixture("allow"))
+        .start()
+        .await;
+    let following = Running::start(&mut command(&node, &["logs", "trap", "--follow"]));
+    let reply = node.get("/test/a").await;
+    reply.assert_error(500, "Internal server error");
+    let fault = following
+        .until("the fault", |line| line["level"] == "fault")
+        .await;
+    assert_eq!(fault["binding"], "api/test GET /a: authorizer trap");
+    assert_eq!(fault["request_id"], reply.header("x-amzn-requestid"));
+    assert!(
+        fault["message"].as_str().unwrap().contains("unreachable"),
+        "{fault:#}"
+    );
+    let printed = following
+        .until("what it printed", |line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("the fixture panics"))
+        })
+        .await;
+    assert_eq!(printed["level"], "warn");
+
+    // The same later, for who did not look on; nothing of others.
+    let lines = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let later = lines(plugin(&node, &["logs", "trap"]).await);
+    assert!(
+        later.contains("the fixture panics") && later.contains("\"fault\""),
+        "{later}"
+    );
+    assert_eq!(lines(plugin(&node, &["logs", "useful"]).await), "");
+}
+
+#[tokio::test]
+async fn rust_plugins_are_built_and_served_on_every_save() {
+    let author = Author::default();
+    author.done(&[
+        "new",
+        "--lang",
+        "rust",
+        "--step",
+        "response-transform",
+        "lifetime",
+    ]);
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello")))
+        .start()
+        .await;
+    let mut dev = command(&node, &["dev", "lifetime"]);
+    dev.current_dir(author.path(""))
+        .env("CARGO_NET_OFFLINE", "true")
+        .env("CARGO_TARGET_DIR", root().join("target/authors"));
+    let dev = Running::start(&mut dev);
+    let first = dev
+        .until("the first version is deployed", |line| {
+            line["plugin"] == "lifetime"
+        })
+        .await;
+    assert_eq!(first["cases_passed"], 4, "{first:#}");
+
+    author.edit("lifetime/src/lib.rs", "impl ", "impl impl ");
+    dev.until("a mistake is said", |line| {
+        line["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("cargo build"))
+    })
+    .await;
+    author.edit("lifetime/src/lib.rs", "impl impl ", "impl ");
+    fs::write(author.path("lifetime/src/more.rs"), "").unwrap();
+    author.edit("lifetime/cases/first.toml", "[[case]]", "\n[[case]]");
+    dev.until("it serves again", |line| {
+        line["plugin"] == "lifetime" && line["took_ms"] != first["took_ms"]
+    })
+    .await;
+    // A case that fails is said as well, and what serves, serves on.
+    let cases = fs::read_to_string(author.path("lifetime/cases/first.toml")).unwrap();
+    let wrong = format!("{cases}\n[[case]]\nname = \"wrong\"\nexpect = {{ forbidden = {{}} }}\n");
+    fs::write(author.path("lifetime/cases/first.toml"), wrong).unwrap();
+    dev.until("the case is said to fail", |line| {
+        line["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("its case \"wrong\""))
+    })
+    .await;
+}
