@@ -1,6 +1,7 @@
 //! On an origin: a request that an edge has admitted goes on here, from its transforms to its integration.
 //!
-//! Response transforms, log sinks and metrics of the stage are the edge's, which knows the viewer.
+//! Response transforms, log sinks and metrics of the stage are the edge's, which knows the viewer. Where HTTP's rules say what
+//! may be kept, the origin's cache stands in between as a shield: what several edges miss is asked for once.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use tidegate_model::deployment::Selection;
+use tidegate_model::deployment::{Route, Selection};
 
+use super::cache;
 use super::exchange::{Account, Exchange, RequestId, Viewer, below};
 use super::{Answer, GatewayError, answer, reply};
 use crate::body::Body;
@@ -40,7 +42,13 @@ pub async fn handle(worker: &Rc<Worker>, request: Request<Body>) -> Response<Bod
     let stage = exchange.stage.clone();
     let route = exchange.route.map(|place| &stage.entries[place]);
     let route = route.expect("it was just found");
-    let answered = answer(worker, &local, route, &mut exchange, &mut body).await;
+    let changes = stage.caches_by_http && !exchange.head.method.is_safe();
+    let host = exchange.host().filter(|_| changes).map(str::to_owned);
+    let answered = shielded(worker, &local, route, &mut exchange, &mut body).await;
+    if let (true, Ok(Answer::Integration(response))) = (changes, &answered) {
+        let (status, headers) = (response.status(), response.headers());
+        cache::invalidate(worker, &exchange, host.as_deref(), status, headers).await;
+    }
     let account = &exchange.account;
     let (status, latency) = (account.integration_status, account.integration_latency);
     match answered {
@@ -50,6 +58,26 @@ pub async fn handle(worker: &Rc<Worker>, request: Request<Body>) -> Response<Bod
         Ok(Answer::Transform(response)) => with(response, &Outcome::of(By::Transform, None, None)),
         Err(error) => failed(&exchange, &error, Outcome::of(By::Gateway, status, latency)),
     }
+}
+
+/// What the integration answers, or has answered another edge.
+async fn shielded(
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
+    route: &Route,
+    exchange: &mut Arc<Exchange>,
+    body: &mut Body,
+) -> Result<Answer, GatewayError> {
+    // What a transform makes up itself is kept nowhere, so it has to stay known as such.
+    let shield = route
+        .cache
+        .as_ref()
+        .filter(|_| route.caches_by_http() && local.transforms_by_rules(route));
+    let Some(policy) = shield else {
+        return answer(worker, local, route, exchange, body).await;
+    };
+    let response = cache::respond(worker, local, route, policy, exchange, body).await?;
+    Ok(Answer::Integration(response))
 }
 
 /// The request as it was at the edge, after gatekeeping.

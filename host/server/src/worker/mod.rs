@@ -393,6 +393,14 @@ impl Local {
         integration.is_none_or(|id| self.asks_nobody[id.0 as usize])
     }
 
+    /// Whether the request transforms of a route only change requests, and answer none.
+    pub fn transforms_by_rules(&self, route: &Route) -> bool {
+        let transforms = &route.pipeline.request_transforms;
+        transforms
+            .iter()
+            .all(|&id| matches!(self.pool(id).binding().setup.decision, Decision::Rules(_)))
+    }
+
     /// How an integration is carried out.
     pub fn integration(&self, id: BindingId) -> &Integration {
         &self.integrations[id.0 as usize]
