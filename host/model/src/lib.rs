@@ -20,6 +20,7 @@ pub mod config;
 pub mod deployment;
 pub mod document;
 pub mod headers;
+pub mod iam;
 pub mod lease;
 pub mod problem;
 pub mod retry;
