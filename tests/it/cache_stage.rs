@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use serde_json::json;
-use tidegate_tests::{Api, Operation, TestNode, TestOrigin, text};
+use tidegate_tests::{Api, Operation, TestNode, TestOrigin, fixture, text};
 
 /// An origin that counts, with the fields that `answer` gives a path.
 async fn counting(answer: fn(&str) -> &'static [(&'static str, &'static str)]) -> TestOrigin {
@@ -77,6 +77,61 @@ async fn a_stage_keeps_what_gets_succeed_with_for_its_own_time() {
         node.ask(node.build(method, path)).await;
         assert_eq!(origin.requests() == before, cached, "{method} {path}");
     }
+}
+
+/// Source: Amazon API Gateway, "Invalidate an API Gateway cache entry": the policy that a caller has needs to allow
+/// `execute-api:InvalidateCache` on the method.
+#[tokio::test]
+async fn a_caller_whose_policy_allows_it_has_an_entry_replaced() {
+    let origin = counting(|_| &[]).await;
+    let operation = Operation::proxy("http://origin/a").step("authorizer", "giver", json!({}));
+    let api = Api::new().route("GET /a", operation);
+    let stage = "[api.stage.test]\n\
+                 cache = { unauthorized-cache-control-header-strategy = 'FAIL_WITH_403' }";
+    let node = TestNode::with("")
+        .api_with("api", &api.text(), stage)
+        .plugin("giver", &fixture("policy-giver"))
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    let policy = |effect: &str, action: &str, resource: &str| {
+        json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": effect, "Action": action, "Resource": resource },
+            { "Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*" },
+        ]})
+        .to_string()
+    };
+    let arn = "arn:aws:execute-api:local:000000000000:api/test/GET";
+    let invalidate = "execute-api:InvalidateCache";
+    let cases = [
+        (None, None),
+        (
+            Some(policy("Allow", invalidate, &format!("{arn}/a"))),
+            Some("2"),
+        ),
+        (Some(policy("Allow", invalidate, &format!("{arn}/b"))), None),
+        (
+            Some(policy("Allow", "execute-api:*", &format!("{arn}/*"))),
+            Some("3"),
+        ),
+        (Some(policy("Deny", invalidate, "*")), None),
+        (Some("no policy".to_owned()), None),
+    ];
+    assert_eq!(node.get("/test/a").await.text(), "1");
+    for (policy, replaced) in cases {
+        let request = node
+            .build("GET", "/test/a")
+            .header("cache-control", "max-age=0");
+        let request = policy.iter().fold(request, |request, policy| {
+            request.header("x-policy", policy)
+        });
+        let reply = node.ask(request).await;
+        match replaced {
+            Some(body) => assert_eq!(reply.text(), body, "{policy:?}"),
+            None => reply.assert_error(403, "Forbidden"),
+        }
+    }
+    assert_eq!(node.get("/test/a").await.text(), "3");
 }
 
 #[tokio::test]

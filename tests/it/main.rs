@@ -23,6 +23,7 @@ mod limits;
 mod link;
 mod operations;
 mod plugins;
+mod policies;
 mod problems;
 mod registry;
 mod reload;

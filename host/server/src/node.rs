@@ -645,6 +645,7 @@ fn listen_settings(node: &Node, listener: &config::Listener, workers: usize) -> 
         keep_alive_timeout: timeouts.keep_alive,
         tls_handshake_timeout: timeouts.handshake,
         http2_streams_max: limits.streams,
+        private: listener.private.clone().map(Arc::new),
         ..listen::Settings::default()
     }
 }

@@ -110,10 +110,14 @@ pub enum Wish {
 }
 
 impl Stage {
-    /// Judges `Cache-Control: max-age=0`. `may_invalidate`: the caller has the permission `execute-api:InvalidateCache`.
-    pub fn wish(&self, request: &RequestDirectives, may_invalidate: bool) -> Wish {
+    /// Judges `Cache-Control: max-age=0`. `may_invalidate`, which is asked where it matters: whether the caller has the
+    /// permission `execute-api:InvalidateCache`.
+    pub fn wish(&self, request: &RequestDirectives, may_invalidate: impl Fn() -> bool) -> Wish {
         let asks = request.max_age == Some(0) || request.no_cache;
-        match (asks, self.require_authorization && !may_invalidate) {
+        match (
+            asks,
+            asks && self.require_authorization && !may_invalidate(),
+        ) {
             (false, _) => Wish::None,
             (true, false) => Wish::Invalidate,
             (true, true) => Wish::Unauthorized(self.unauthorized),
@@ -226,7 +230,7 @@ mod tests {
         for (required, may, request, expected) in cases {
             let stage = stage(required, Strategy::Fail);
             assert_eq!(
-                stage.wish(&request, may),
+                stage.wish(&request, || may),
                 expected,
                 "{required} {may} {request:?}"
             );

@@ -1,12 +1,14 @@
 //! `[[listener]]` and `[admin]`: the sockets that a node accepts on.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::source::Source;
+use crate::deployment::EndpointType;
 
 /// A bound address, its protocols and its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,17 @@ pub struct Listener {
     /// `None`: cleartext.
     pub tls: Option<ListenerTls>,
     pub protocols: Protocols,
+    /// `None`: it is public.
+    pub private: Option<Private>,
+}
+
+/// What makes a listener private.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Private {
+    /// `aws:SourceVpce` of what comes by it.
+    pub name: String,
+    /// Which APIs answer there.
+    pub serves: Vec<EndpointType>,
 }
 
 /// A certificate and its key, both PEM files.
@@ -51,6 +64,12 @@ pub(super) struct ListenerFile {
     tls: Option<Spanned<ListenerTlsFile>>,
     /// Default `["http/1.1", "h2"]`: both can be told apart on one socket, so neither costs anything.
     protocols: Option<Spanned<Vec<ProtocolFile>>>,
+    /// Default none. Private listeners need one: resource policies speak of it as `aws:SourceVpce`.
+    name: Option<Spanned<String>>,
+    /// Default false: what is not said to be private faces everybody.
+    private: Option<bool>,
+    /// For private listeners. Default `["PRIVATE", "REGIONAL"]`: EDGE APIs are for everybody, by way of the edges.
+    serves: Option<Spanned<Vec<EndpointType>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,7 +90,8 @@ enum ProtocolFile {
 impl ListenerFile {
     pub(super) fn compile(file: Spanned<Self>, source: &mut Source) -> Option<Listener> {
         let span = file.span();
-        let file = file.into_inner();
+        let mut file = file.into_inner();
+        let private = file.private(&span, source);
         let Some(address) = file.address else {
             source.missing(&span, "listener", "address");
             return None;
@@ -83,8 +103,40 @@ impl ListenerFile {
                 None => None,
             },
             protocols: protocols(file.protocols, source)?,
+            private,
         })
     }
+
+    fn private(&mut self, span: &Range<usize>, source: &mut Source) -> Option<Private> {
+        let (name, serves) = (self.name.take(), self.serves.take());
+        if let Some(name) = name.as_ref().filter(|name| !is_name(name.get_ref())) {
+            let message = "listener: `name`: use letters, digits, - and _, at most 64";
+            source.problem(&name.span(), message);
+        }
+        if self.private != Some(true) {
+            if let Some(serves) = serves {
+                let message = "listener: `serves` says nothing without `private = true`";
+                source.problem(&serves.span(), message);
+            }
+            return None;
+        }
+        let Some(name) = name else {
+            source.missing(span, "listener: private", "name");
+            return None;
+        };
+        Some(Private {
+            name: name.into_inner(),
+            serves: serves.map_or_else(
+                || vec![EndpointType::Private, EndpointType::Regional],
+                Spanned::into_inner,
+            ),
+        })
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }
 
 impl ListenerTlsFile {

@@ -117,10 +117,7 @@ impl NodeFile {
         if listeners.is_empty() {
             source.missing(&(0..0), "node", "listener");
         }
-        let listeners: Vec<Listener> = listeners
-            .into_iter()
-            .filter_map(|listener| ListenerFile::compile(listener, source))
-            .collect();
+        let listeners = self::listeners(listeners, source);
         let apis = apis(self.api.unwrap_or_default(), source);
         let served: Vec<String> = apis
             .iter()
@@ -206,6 +203,27 @@ fn named<F, T>(
             ))
         })
         .collect()
+}
+
+fn listeners(files: Vec<Spanned<ListenerFile>>, source: &mut Source) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for file in files {
+        let span = file.span();
+        let Some(listener) = ListenerFile::compile(file, source) else {
+            continue;
+        };
+        let name = |listener: &Listener| listener.private.as_ref().map(|it| it.name.clone());
+        if let Some(own) = name(&listener)
+            && listeners
+                .iter()
+                .any(|other| name(other).as_ref() == Some(&own))
+        {
+            // A policy that lets in what comes by one would let in what comes by the other.
+            source.problem(&span, format!("listener \"{own}\" is there twice"));
+        }
+        listeners.push(listener);
+    }
+    listeners
 }
 
 fn apis(files: Vec<Spanned<ApiFile>>, source: &mut Source) -> Vec<Api> {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::deployment::EndpointType;
 
 fn parse_text(text: &str) -> Result<Node, Problems> {
     parse(Path::new("etc/node.toml"), text)
@@ -81,6 +82,47 @@ fn paths_are_relative_to_the_file() {
         (tls.certificate.as_path(), tls.key.as_path()),
         (Path::new("etc/a.pem"), Path::new("etc/../b.pem"))
     );
+}
+
+#[test]
+fn a_private_listener_has_a_name_of_its_own() {
+    let listener = |more: &str| format!("[[listener]]\naddress = '127.0.0.1:0'\n{more}\n");
+    let private = |text: &str| parse_text(text).map(|node| node.listeners[0].private.clone());
+    let expected = Private {
+        name: "internal".to_owned(),
+        serves: vec![EndpointType::Private, EndpointType::Regional],
+    };
+    let named = listener("private = true\nname = 'internal'");
+    assert_eq!(private(&named).unwrap(), Some(expected.clone()));
+    let only = listener("private = true\nname = 'internal'\nserves = ['PRIVATE']");
+    let only_private = Private {
+        serves: vec![EndpointType::Private],
+        ..expected
+    };
+    assert_eq!(private(&only).unwrap(), Some(only_private));
+    assert_eq!(private(&listener("name = 'front'")).unwrap(), None);
+    let cases = [
+        (
+            listener("private = true"),
+            "n.toml:1: listener: private: `name` is missing",
+        ),
+        (
+            listener("serves = ['PRIVATE']"),
+            "`serves` says nothing without `private = true`",
+        ),
+        (
+            listener("private = true\nname = 'a b'"),
+            "use letters, digits",
+        ),
+        (
+            format!("{named}{named}"),
+            "n.toml:5: listener \"internal\" is there twice",
+        ),
+    ];
+    for (text, expected) in cases {
+        let problems = parse(Path::new("n.toml"), &text).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{text}: {problems}");
+    }
 }
 
 #[test]

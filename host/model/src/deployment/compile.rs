@@ -20,12 +20,15 @@ use sha2::{Digest, Sha256};
 use self::bindings::{Bindings, Scope};
 use self::integration::Refusal;
 use self::route::RouteSource;
+use super::resource_policy::api_arn;
 use super::{
-    BindingId, EndpointType, Flavor, LogOutput, Pipeline, Route, Routes, Snapshot, Stage, Step,
+    BindingId, EndpointType, Flavor, LogOutput, Pipeline, ResourcePolicy, Route, Routes, Snapshot,
+    Stage, Step,
 };
 use crate::api::{BindingSpec, Definition, Resources, openapi};
 use crate::config::{self, Node};
 use crate::document::Document;
+use crate::iam::Invalid;
 use crate::problem::{Place, Problems};
 
 /// Reads the definitions that `node` names, and compiles them. `builtins` are the names of the plugins that the binary
@@ -113,6 +116,14 @@ impl StageContext<'_> {
     fn label(&self) -> String {
         format!("{}/{}", self.api_id, self.settings.name)
     }
+
+    /// The API's resource policy, which only REST APIs have.
+    fn policy(&self) -> Option<&str> {
+        match &self.definition.resources {
+            Resources::Rest(rest) => rest.rest_api.policy.as_deref(),
+            Resources::Http(_) => None,
+        }
+    }
 }
 
 impl Compiler<'_, '_> {
@@ -137,18 +148,21 @@ impl Compiler<'_, '_> {
             .place
             .clone()
             .unwrap_or_else(|| api.place.clone());
+        let endpoint = endpoint::of(api, definition).unwrap_or_else(|refusal| {
+            let message = format!("api \"{}\": {}", api.id, refusal.message);
+            self.problems.add_with_hint(&place, message, refusal.hint);
+            EndpointType::Regional
+        });
+        let resource_policy = self.resource_policy(&stage, &place);
+        if endpoint == EndpointType::Private && stage.policy().is_none() {
+            let message = format!("api \"{}\": a PRIVATE API needs a resource policy", api.id);
+            let hint = "say who may invoke it by x-amazon-apigateway-policy".to_owned();
+            self.problems.add_with_hint(&place, message, Some(hint));
+        }
         if flavor == Flavor::Rest && settings.name == "$default" {
             let message = format!("api \"{}\": a REST API has no stage $default", api.id);
             self.problems.add(&settings.place, message);
         }
-        for message in route::unsupported(definition) {
-            self.problems.add(&place, message);
-        }
-        let endpoint = endpoint::of(api, definition).unwrap_or_else(|refusal| {
-            let message = format!("api \"{}\": {}", api.id, refusal.message);
-            self.problems.add_with_hint(&place, message, refusal.hint);
-            EndpointType::Private
-        });
         let sources = route::sources(definition);
         if sources.is_empty() {
             self.problems
@@ -161,14 +175,34 @@ impl Compiler<'_, '_> {
             api_name: api_name.clone(),
             flavor,
             endpoint,
+            resource_policy,
             name: settings.name.clone(),
             scope: stage.label(),
+            arn: format!("{}/{}", api_arn(&self.node.region, &api.id), settings.name),
             deployment_id: deployment_id(definition, endpoint, settings),
             variables: settings.variables.clone(),
             routes,
             caches_by_http: entries.iter().any(Route::caches_by_http),
             entries,
             log_sinks: self.log_sinks(&stage),
+        }
+    }
+
+    fn resource_policy(
+        &mut self,
+        stage: &StageContext<'_>,
+        place: &Place,
+    ) -> Option<ResourcePolicy> {
+        let arn = api_arn(&self.node.region, stage.api_id);
+        match ResourcePolicy::parse(stage.policy()?, &arn) {
+            Ok(policy) => Some(policy),
+            Err(Invalid(problems)) => {
+                for problem in problems {
+                    let message = format!("x-amazon-apigateway-policy: {problem}");
+                    self.problems.add(place, message);
+                }
+                None
+            }
         }
     }
 
@@ -218,6 +252,7 @@ impl Compiler<'_, '_> {
             key: source.key.clone(),
             resource_path: source.path.to_owned(),
             parameters,
+            policy_use: source.policy_use(self.bindings.authorize(&pipeline)),
             pipeline,
             cache,
             timeout: timeout.unwrap_or(self.node.timeouts.integration),

@@ -4,6 +4,7 @@
 //! names plugins and functions but holds no compiled component: linking those is the server's.
 
 pub mod compile;
+mod resource_policy;
 pub mod routes;
 mod snapshot;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use compile::{compile, load};
+pub use resource_policy::{PolicyUse, ResourcePolicy, Verdict};
 pub use routes::{Params, Routes, Selection};
 pub use snapshot::{Located, PATH_PREFIX};
 
@@ -42,9 +44,13 @@ pub struct Stage {
     pub api_name: String,
     pub flavor: Flavor,
     pub endpoint: EndpointType,
+    /// Who may invoke it, before anything else is asked; `None`: whoever can reach it.
+    pub resource_policy: Option<ResourcePolicy>,
     pub name: String,
     /// `api/stage`: what API keys and token buckets are scoped by.
     pub scope: String,
+    /// `arn:aws:execute-api:{region}:{account}:{api}/{stage}`: what policies know it by.
+    pub arn: String,
     /// The first 16 hex digits of the SHA-256 over the definition and the stage's settings.
     pub deployment_id: String,
     pub variables: BTreeMap<String, String>,
@@ -55,6 +61,13 @@ pub struct Stage {
     pub caches_by_http: bool,
     /// The stage's log sinks, which take a record of each request, also of those that match no route.
     pub log_sinks: Vec<BindingId>,
+}
+
+impl Stage {
+    /// What policies know a request by; `path` is the one below the stage.
+    pub fn resource(&self, method: &str, path: &str) -> String {
+        format!("{}/{method}{path}", self.arn)
+    }
 }
 
 /// Whose semantics an API has: what an unknown route is answered with, how parameters are decoded.
@@ -88,6 +101,8 @@ pub struct Route {
     /// The names of the path parameters, in the order of [`Params`].
     pub parameters: Vec<String>,
     pub pipeline: Pipeline,
+    /// What of the stage's resource policy lets a request pass.
+    pub policy_use: PolicyUse,
     /// How its responses are cached; `None`: not at all.
     pub cache: Option<Arc<Policy>>,
     /// How long the integration may take until its response's header section is there. API Gateway: 29 s.

@@ -113,6 +113,7 @@ impl<S: Service> Acceptor<S> {
             tls: self.tls.is_some(),
             protocol: Protocol::Http1,
             server_name: None,
+            private: self.settings.private.clone(),
         };
         let settings = self.settings.clone();
         let service = self.service.clone();

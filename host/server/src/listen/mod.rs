@@ -11,10 +11,12 @@ mod transport;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tidegate_model::config::Private;
 
 use crate::body::Body;
 
@@ -46,6 +48,8 @@ pub struct Settings {
     /// How often an HTTP/2 connection with open requests is asked whether it is still there.
     pub http2_ping_interval: Duration,
     pub http2_ping_timeout: Duration,
+    /// What makes it a private listener.
+    pub private: Option<Arc<Private>>,
     /// When the node drains: how long a connection without a request is kept for the one that may be on its way.
     pub drain_idle: Duration,
 }
@@ -73,6 +77,7 @@ impl Default for Settings {
             http2_ping_timeout: Duration::from_secs(20),
             // The next request of a busy viewer comes within a round trip or two.
             drain_idle: Duration::from_millis(500),
+            private: None,
         }
     }
 }
@@ -87,6 +92,8 @@ pub struct Connection {
     pub protocol: Protocol,
     /// The name that the viewer asked for in the TLS handshake (SNI), in lower case.
     pub server_name: Option<String>,
+    /// The private listener that it came by; `None`: a public one.
+    pub private: Option<Arc<Private>>,
 }
 
 /// The HTTP of a connection.

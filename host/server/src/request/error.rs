@@ -45,6 +45,14 @@ pub enum GatewayError {
         /// For the log only.
         reason: Option<String>,
     },
+    /// The API's resource policy refuses.
+    #[error("the resource policy {} {resource}", if *explicit { "denies" } else { "does not allow" })]
+    DeniedByPolicy {
+        /// The ARN of what was asked for.
+        resource: String,
+        /// A statement denies it; else none allows it.
+        explicit: bool,
+    },
     /// A throttle refuses.
     #[error("too many requests")]
     Throttled {
@@ -155,6 +163,10 @@ impl GatewayError {
     pub fn disposition(&self) -> Disposition {
         use Concern::{Caller, Operator, Sender};
         let (status, message, response_type, concern) = match self {
+            Self::DeniedByPolicy { resource, explicit } => {
+                let message = denied(resource, *explicit);
+                return disposition(403, &message, "ACCESS_DENIED", Caller);
+            }
             Self::UnknownApi => (404, "Not Found", "RESOURCE_NOT_FOUND", Caller),
             Self::UnknownStage { rest: true } => (403, "Forbidden", "ACCESS_DENIED", Caller),
             Self::UnknownStage { rest: false } => (404, "Not Found", "RESOURCE_NOT_FOUND", Caller),
@@ -237,6 +249,27 @@ impl GatewayError {
 pub fn response_type(name: &str) -> &'static str {
     let known = RESPONSE_TYPES.iter().find(|known| **known == name);
     known.copied().unwrap_or("DEFAULT_5XX")
+}
+
+/// The service's words; of the account it tells the last digits only.
+fn denied(resource: &str, explicit: bool) -> String {
+    let mut parts: Vec<&str> = resource.splitn(6, ':').collect();
+    let masked = parts.get(4).map(|account| {
+        let shown = account.len().saturating_sub(4);
+        format!("********{}", account.get(shown..).unwrap_or_default())
+    });
+    if let (Some(part), Some(masked)) = (parts.get_mut(4), &masked) {
+        *part = masked;
+    }
+    let how = if explicit {
+        " with an explicit deny"
+    } else {
+        ""
+    };
+    format!(
+        "User: anonymous is not authorized to perform: execute-api:Invoke on resource: {}{how}",
+        parts.join(":")
+    )
 }
 
 fn upstream(error: &UpstreamError) -> Disposition {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Version};
+use tidegate_model::config::Private;
 use tidegate_model::deployment::{Flavor, Params, Route, Stage};
 use tidegate_model::uri;
 use tidegate_sandbox::wit::Principal;
@@ -54,12 +55,14 @@ pub struct Account {
 }
 
 /// Whom the request is from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Viewer {
     pub peer: SocketAddr,
     pub tls: bool,
     /// The listener's, that it came to.
     pub port: u16,
+    /// The private listener that it came to; `None`: a public one.
+    pub private: Option<Arc<Private>>,
 }
 
 /// A request's identifier: a UUID of version 4 (RFC 9562 section 5.4), made without a lock.
@@ -150,7 +153,7 @@ impl Exchange {
             route: self.route,
             params: self.params.clone(),
             path_offset: self.path_offset,
-            viewer: self.viewer,
+            viewer: self.viewer.clone(),
             id: RequestId::random(),
             began: Instant::now(),
             began_at: SystemTime::now(),

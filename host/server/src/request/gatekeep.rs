@@ -1,4 +1,4 @@
-//! Whether a request may proceed: authorizers, throttles, validators, in the order of the route.
+//! Whether a request may proceed: the resource policy, authorizers, throttles, validators, in the order of the route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tidegate_model::deployment::{BindingId, FaultPolicy, Route};
 use tidegate_sandbox::Fault;
 use tidegate_sandbox::wit::{Admission, Principal, Validity, Verdict};
 
-use super::{Exchange, GatewayError, own};
+use super::{Exchange, GatewayError, own, policy};
 use crate::body::Body;
 use crate::worker::Local;
 
@@ -19,9 +19,11 @@ pub async fn admit(
     exchange: &mut Arc<Exchange>,
     body: &mut Body,
 ) -> Result<(), GatewayError> {
+    policy::admit(route, exchange, true)?;
     for &id in &route.pipeline.authorizers {
         authorize(local, id, route, exchange, body).await?;
     }
+    policy::admit(route, exchange, false)?;
     for &id in &route.pipeline.throttles {
         throttle(local, id, route, exchange, body).await?;
     }

@@ -202,7 +202,7 @@ async fn forward(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     worker
-        .peer(exchange.viewer)
+        .peer(&exchange.viewer)
         .append_to(&mut headers, host.as_ref());
     worker
         .settings

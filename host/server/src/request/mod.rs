@@ -10,6 +10,7 @@ pub mod forwarded;
 mod gatekeep;
 mod integrate;
 mod link;
+mod policy;
 mod receive;
 mod record;
 pub mod reply;

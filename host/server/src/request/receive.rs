@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use http::header::HOST;
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
-use tidegate_model::deployment::{Flavor, Located, Params, Selection};
+use tidegate_model::deployment::{EndpointType, Flavor, Located, Params, Selection, Stage};
 
 use super::GatewayError;
 use super::exchange::{Account, Exchange, RequestId, Viewer, below, host_of};
@@ -46,6 +46,11 @@ pub fn arrive(
         }
         Located::UnknownApi => return Err(GatewayError::UnknownApi),
     };
+    if !is_served(&stage, connection) {
+        return Err(GatewayError::Forbidden {
+            reason: Some(format!("{} does not answer on this listener", stage.scope)),
+        });
+    }
     let (route, params) = match stage
         .routes
         .select(&head.method, below(head.uri.path(), path_offset))
@@ -65,6 +70,7 @@ pub fn arrive(
             peer: connection.peer,
             tls: connection.tls,
             port: connection.local.port(),
+            private: connection.private.clone(),
         },
         id: RequestId::random(),
         began: Instant::now(),
@@ -77,6 +83,15 @@ pub fn arrive(
         response_body: None,
     };
     Ok((Arc::new(exchange), body))
+}
+
+/// Whether an API answers where the request came in: PRIVATE ones on private listeners only, and these serve what they are
+/// told to.
+fn is_served(stage: &Stage, connection: &Connection) -> bool {
+    match &connection.private {
+        Some(private) => private.serves.contains(&stage.endpoint),
+        None => stage.endpoint != EndpointType::Private,
+    }
 }
 
 fn bounded(worker: &Worker, incoming: Incoming) -> Result<Body, GatewayError> {

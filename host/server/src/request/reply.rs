@@ -9,13 +9,17 @@ use crate::body::Body;
 /// The one place where an error becomes a response: the status, `{"message": …}`, and what the status asks for.
 pub fn from_error(error: &GatewayError) -> Response<Body> {
     let disposition = error.disposition();
-    let mut response = json(&serde_json::json!({ "message": disposition.message }));
+    let denied = matches!(error, GatewayError::DeniedByPolicy { .. });
+    // The service's own: what judges policies writes it otherwise than what stands before it.
+    let key = if denied { "Message" } else { "message" };
+    let mut response = json(&serde_json::json!({ key: disposition.message }));
     *response.status_mut() = disposition.status;
     let headers = response.headers_mut();
-    headers.insert(
-        ERROR_TYPE,
-        HeaderValue::from_static(exception(disposition.response_type)),
-    );
+    let exception = match denied {
+        true => "AccessDeniedException",
+        false => exception(disposition.response_type),
+    };
+    headers.insert(ERROR_TYPE, HeaderValue::from_static(exception));
     match error {
         GatewayError::Unauthorized {
             challenge: Some(challenge),

@@ -254,7 +254,7 @@ impl Worker {
     }
 
     /// What upstreams are told of a viewer.
-    pub fn peer(&self, viewer: Viewer) -> Rc<Peer> {
+    pub fn peer(&self, viewer: &Viewer) -> Rc<Peer> {
         let key = (viewer.peer.ip(), viewer.tls, viewer.port);
         if let Some(peer) = self.peers.borrow().get(&key) {
             return peer.clone();

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::API_KEY;
 use crate::api::BindingSpec;
 use crate::config::{AccessLog, Node, Throttle};
-use crate::deployment::{Binding, BindingId, FaultPolicy, Grants, Isolation, Limits, Step};
+use crate::deployment::{
+    Binding, BindingId, FaultPolicy, Grants, Isolation, Limits, Pipeline, Step,
+};
 use crate::problem::{Place, Problems, did_you_mean};
 
 /// All bindings so far.
@@ -43,6 +46,12 @@ impl<'n> Bindings<'n> {
 
     pub(super) fn name(&self, id: BindingId) -> &str {
         &self.list[id.0 as usize].0.name
+    }
+
+    /// Whether an authorizer of a pipeline decides who may; an API key only says who counts.
+    pub(super) fn authorize(&self, pipeline: &Pipeline) -> bool {
+        let mut authorizers = pipeline.authorizers.iter();
+        authorizers.any(|id| self.list[id.0 as usize].0.plugin != API_KEY)
     }
 
     /// The binding's place, shared with an equal one.

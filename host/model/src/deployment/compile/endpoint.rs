@@ -29,11 +29,12 @@ pub(super) fn of(api: &config::Api, definition: &Definition) -> Result<EndpointT
             )));
         }
     };
-    match endpoint {
-        EndpointType::Private => Err(refusal(
-            "private endpoints are not supported yet".to_owned(),
-        )),
-        EndpointType::Edge | EndpointType::Regional => Ok(endpoint),
+    match (endpoint, &definition.resources) {
+        (EndpointType::Private, Resources::Http(_)) => Err(Refusal {
+            message: "an HTTP API cannot be PRIVATE: it has no resource policy".to_owned(),
+            hint: Some("make it a REST API by `x-tidegate-api-type: rest`".to_owned()),
+        }),
+        _ => Ok(endpoint),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::integration::{IntegrationSource, Refusal};
 use super::{API_KEY, StageContext, bindings, mapping, validator};
 use crate::api::{BindingSpec, Definition, Resources, http as v2, rest};
-use crate::deployment::Step;
+use crate::deployment::{PolicyUse, Step};
 use crate::problem::Place;
 
 /// What a route is compiled from.
@@ -115,19 +115,6 @@ fn method_of(name: &str) -> Option<Method> {
     }
 }
 
-/// What is the API's as a whole, protects it in the service, and would not here.
-pub(super) fn unsupported(definition: &Definition) -> Vec<String> {
-    let Resources::Rest(api) = &definition.resources else {
-        return Vec::new();
-    };
-    match api.rest_api.policy {
-        None => Vec::new(),
-        Some(_) => {
-            vec!["x-amazon-apigateway-policy: resource policies are not supported yet".to_owned()]
-        }
-    }
-}
-
 impl<'d> RouteSource<'d> {
     /// Where the operation was written.
     pub(super) fn place(&self, stage: &StageContext<'_>) -> Place {
@@ -148,6 +135,17 @@ impl<'d> RouteSource<'d> {
         operation
             .map(|operation| operation.bindings.as_slice())
             .unwrap_or_default()
+    }
+
+    /// What of a resource policy lets a request pass. `authorized`: some authorizer decides, beside an API key.
+    pub(super) fn policy_use(&self, authorized: bool) -> PolicyUse {
+        match &self.authorization {
+            Authorization::Rest(Some(authorizer)) if authorizer.r#type == "COGNITO_USER_POOLS" => {
+                PolicyUse::AfterUserPool
+            }
+            _ if authorized => PolicyUse::BeforeAuthorizer,
+            _ => PolicyUse::Alone,
+        }
     }
 
     pub(super) fn authorizer(

@@ -2,7 +2,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::deployment::{Located, Selection};
+use crate::deployment::{Located, PolicyUse, Selection};
 
 const BUILTINS: &[&str] = &[
     "api-key",
@@ -414,12 +414,19 @@ fn what_protects_an_api_in_the_service_is_not_dropped_in_silence() {
              set `x-tidegate-api-type: http`, or name the plugin by x-tidegate-authorizer",
         ),
         (
-            "x-amazon-apigateway-policy: {Version: '2012-10-17'}\n".to_owned(),
-            "a.yaml:1: x-amazon-apigateway-policy: resource policies are not supported yet",
+            "x-amazon-apigateway-policy: {Version: '2012-10-17', Statement: [{Effect: Deny, Actions: '*'}]}\n"
+                .to_owned(),
+            "a.yaml:1: x-amazon-apigateway-policy: statement 1: \"Actions\" is no element; did you mean \"Action\"?",
         ),
         (
             "x-amazon-apigateway-endpoint-configuration: {types: [PRIVATE]}\n".to_owned(),
-            "a.yaml:1: api \"a\": private endpoints are not supported yet",
+            "a.yaml:1: api \"a\": a PRIVATE API needs a resource policy; say who may invoke it by x-amazon-apigateway-policy",
+        ),
+        (
+            "x-amazon-apigateway-endpoint-configuration: {types: [PRIVATE]}\n\
+             x-amazon-apigateway-policy: {Version: '2012-10-17', Statement: []}\n"
+                .to_owned(),
+            "",
         ),
     ];
     for (root, expected) in cases {
@@ -457,6 +464,17 @@ fn an_api_has_the_endpoint_type_that_the_node_says_or_the_definition_or_the_serv
         let snapshot = compile(&node, &definitions, BUILTINS).unwrap();
         assert_eq!(snapshot.stages[0].endpoint, expected, "{written}");
     }
+    let mut node = node("variables = { backend = 'orders', function = 'items' }");
+    node.apis[0].endpoint = Some(EndpointType::Private);
+    let document = Document::parse(Path::new("a.yaml"), HTTP_API).unwrap();
+    let definitions = BTreeMap::from([("a".to_owned(), openapi::import("a", &document).unwrap())]);
+    let problems = compile(&node, &definitions, BUILTINS)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problems.contains("an HTTP API cannot be PRIVATE"),
+        "{problems}"
+    );
     for (types, expected) in [
         ("[EDGE, REGIONAL]", "an API has one endpoint type, not 2"),
         (
@@ -470,6 +488,39 @@ fn an_api_has_the_endpoint_type_that_the_node_says_or_the_definition_or_the_serv
             format!("a.yaml:1: api \"a\": x-amazon-apigateway-endpoint-configuration: {expected}")
         );
     }
+}
+
+#[test]
+fn a_resource_policy_is_alone_or_before_an_authorizer() {
+    let definition = "
+openapi: 3.0.1
+info: {title: a}
+x-amazon-apigateway-policy: {Version: '2012-10-17', Statement: []}
+paths:
+  /open: {get: {x-amazon-apigateway-integration: {type: mock}}}
+  /key: {get: {security: [{key: []}], x-amazon-apigateway-integration: {type: mock}}}
+  /own: {get: {security: [{own: []}], x-amazon-apigateway-integration: {type: mock}}}
+components:
+  securitySchemes:
+    key: {type: apiKey, in: header, name: X-API-Key}
+    own: {type: apiKey, in: header, name: a, x-tidegate-authorizer: {plugin: my-auth}}
+";
+    let snapshot = compile_text("", definition).unwrap();
+    let stage = &snapshot.stages[0];
+    assert!(stage.resource_policy.is_some());
+    let uses: Vec<_> = stage
+        .entries
+        .iter()
+        .map(|route| (route.key.as_str(), route.policy_use))
+        .collect();
+    assert_eq!(
+        uses,
+        [
+            ("GET /open", PolicyUse::Alone),
+            ("GET /key", PolicyUse::Alone),
+            ("GET /own", PolicyUse::BeforeAuthorizer),
+        ]
+    );
 }
 
 #[test]

@@ -27,6 +27,7 @@ use tidegate_model::cache::status::Forwarded;
 use tidegate_model::cache::{forward, invalidate, validate};
 use tidegate_model::deployment::Route;
 
+use super::policy::may_invalidate;
 use super::{Exchange, GatewayError};
 use crate::body::Body;
 use crate::cache::doubt::Url;
@@ -123,7 +124,8 @@ fn look(
     let (directives, wish) = match &policy.mode {
         Mode::Http => (RequestDirectives::read(request), Wish::None),
         Mode::Stage(stage) => {
-            let wish = stage.wish(&RequestDirectives::read(request), may_invalidate(exchange));
+            let may_invalidate = || may_invalidate(exchange);
+            let wish = stage.wish(&RequestDirectives::read(request), may_invalidate);
             (RequestDirectives::default(), wish)
         }
     };
@@ -321,20 +323,6 @@ fn needs_whole(local: &Local, route: &Route) -> bool {
         .any(|&id| local.pool(id).binding().plugin().reads_response_body())
 }
 
-/// Whether the authorizer has given the caller `execute-api:InvalidateCache`.
-fn may_invalidate(exchange: &Exchange) -> bool {
-    exchange
-        .account
-        .principal
-        .as_ref()
-        .is_some_and(|principal| {
-            principal
-                .context
-                .iter()
-                .any(|(key, value)| key == INVALIDATE_CACHE && value == "Allow")
-        })
-}
-
 /// The response among those of an entry that a request selects and may use, or may use since it has waited for it.
 fn usable<'e>(
     cache: &Cache,
@@ -362,8 +350,6 @@ fn seconds(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The action of API Gateway's policies, as a key of an authorizer's context.
-const INVALIDATE_CACHE: &str = "execute-api:InvalidateCache";
 /// Longer than a disk that is well needs for a few bytes.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// After the last piece of a key.
