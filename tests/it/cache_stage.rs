@@ -79,6 +79,47 @@ async fn a_stage_keeps_what_gets_succeed_with_for_its_own_time() {
     }
 }
 
+#[tokio::test]
+async fn a_methods_own_setting_has_other_methods_cached_as_well() {
+    let origin = counting(|path| match path {
+        "/search/fails" => &[("status", "500")],
+        _ => &[],
+    })
+    .await;
+    let api = Api::new()
+        .route(
+            "POST /search/{of}",
+            Operation::proxy("http://origin/search/{of}"),
+        )
+        .route(
+            "GET /search/{of}",
+            Operation::proxy("http://origin/search/{of}"),
+        )
+        .route("POST /orders", Operation::proxy("http://origin/orders"));
+    let stage = "[api.stage.test]\ncache = 'stage'\n\
+                 [api.stage.test.route.'POST /search/{of}']\ncache = { ttl = '60s' }";
+    let node = TestNode::with("")
+        .api_with("api", &api.text(), stage)
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    assert_eq!(node.post("/test/search/a", "query").await.text(), "1");
+    let again = node.post("/test/search/a", "query").await;
+    assert_eq!(again.text(), "1");
+    assert!(again.header("cache-status").contains("hit"), "{again:?}");
+    // Content is no part of the key, as in the service; the method is.
+    assert_eq!(node.post("/test/search/a", "another").await.text(), "1");
+    assert_eq!(node.get("/test/search/a").await.text(), "2");
+    assert_eq!(node.post("/test/search/b", "query").await.text(), "3");
+    assert_eq!(node.post("/test/search/a?q=1", "query").await.text(), "4");
+    assert_eq!(node.post("/test/orders", "{}").await.text(), "5");
+    assert_eq!(node.post("/test/orders", "{}").await.text(), "6");
+    for count in ["7", "8"] {
+        let reply = node.post("/test/search/fails", "query").await;
+        assert_eq!((reply.status.as_u16(), reply.text().as_str()), (500, count));
+    }
+}
+
 /// Source: Amazon API Gateway, "Invalidate an API Gateway cache entry": the policy that a caller has needs to allow
 /// `execute-api:InvalidateCache` on the method.
 #[tokio::test]

@@ -123,6 +123,7 @@ mod tests {
             key_parameters: vec![KeyParameter::Header("x-host".parse().unwrap())],
             require_authorization: true,
             unauthorized: Strategy::Warn,
+            any_method: false,
         };
         remove_overrides(&mut request, &policy(Mode::Stage(stage)));
         assert!(request.contains_key("x-host"));

@@ -352,6 +352,7 @@ mod tests {
                 ],
                 require_authorization: true,
                 unauthorized: Strategy::Ignore,
+                any_method: false,
             }),
             shares_set_cookie: false,
             encrypted: false,

@@ -43,6 +43,9 @@ pub struct Stage {
     pub require_authorization: bool,
     /// `unauthorizedCacheControlHeaderStrategy`.
     pub unauthorized: Strategy,
+    /// The setting is the method's own: then it is for whatever method that is. A stage's is for GET. Content is no part of
+    /// the key, as in the service.
+    pub any_method: bool,
 }
 
 /// A part of the request that makes a difference.
@@ -161,6 +164,11 @@ impl Policy {
         }
     }
 
+    /// Whether requests of any method are answered from store, as GETs are.
+    pub fn takes_any_method(&self) -> bool {
+        matches!(&self.mode, Mode::Stage(stage) if stage.any_method)
+    }
+
     /// Whether a field of the request is part of the key.
     pub fn is_keyed_by(&self, header: &HeaderName) -> bool {
         matches!(&self.mode, Mode::Stage(stage) if stage.is_keyed_by(header))
@@ -186,6 +194,7 @@ mod tests {
             key_parameters: vec![KeyParameter::Header(AUTHORIZATION)],
             require_authorization,
             unauthorized,
+            any_method: false,
         }
     }
 

@@ -32,7 +32,10 @@ impl RouteSource<'_> {
                     Some(IntegrationSource::Rest(integration)) => Some(*integration),
                     _ => None,
                 };
-                let mode = Mode::Stage(stage_cache(setting, integration)?);
+                let mode = Mode::Stage(Stage {
+                    any_method: own.is_some(),
+                    ..stage_cache(setting, integration)?
+                });
                 (mode, false, setting.cache_data_encrypted)
             }
         };
@@ -63,6 +66,7 @@ fn stage_cache(
         key_parameters: parameters,
         require_authorization: setting.require_authorization_for_cache_control,
         unauthorized: strategy.and_then(Strategy::parse).unwrap_or(Strategy::Warn),
+        any_method: false,
     })
 }
 
@@ -109,6 +113,7 @@ mod tests {
             ],
             require_authorization: false,
             unauthorized: Strategy::Fail,
+            any_method: false,
         };
         assert_eq!(stage_cache(&setting, Some(&integration)), Ok(expected));
 

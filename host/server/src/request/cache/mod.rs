@@ -99,9 +99,12 @@ fn look(
     let request = &exchange.head.headers;
     let http = policy.mode == Mode::Http;
     let method = &exchange.head.method;
+    // What is taken as a GET is one for all that follows, but for the integration and for its key.
+    let as_get = policy.takes_any_method() && !method.is_safe();
+    let method = if as_get { &Method::GET } else { method };
     let empty = body.is_end_stream() && exchange.body.as_ref().is_none_or(bytes::Bytes::is_empty);
     let why_not = match *method {
-        Method::GET if empty => None,
+        Method::GET if empty || as_get => None,
         Method::HEAD if empty && http => None,
         // "content received in a GET request has no generally defined semantics" (RFC 9110 §9.3.1): an origin that gives
         // it some would answer others by it.
@@ -194,7 +197,11 @@ fn look(
     // "MUST NOT store any part of either this request or any response to it" (§5.2.1.5)
     asking.keeps = !directives.no_store;
     asking.stands_in = found.is_some_and(|stored| !cache.store.is_doubtful(stored));
-    asking.stored = found.filter(|_| wish != Wish::Invalidate).cloned();
+    asking.method = method.clone();
+    // A validator is for GET.
+    asking.stored = found
+        .filter(|_| wish != Wish::Invalidate && !as_get)
+        .cloned();
     if wish == Wish::Invalidate
         && let Some(stored) = found
     {
@@ -289,6 +296,11 @@ fn key_of(local: &Local, route: &Route, policy: &Policy, exchange: &Exchange) ->
         &exchange.head.headers,
         parameter,
     );
+    let method = &exchange.head.method;
+    if policy.takes_any_method() && !method.is_safe() {
+        key.push(METHOD);
+        key.extend_from_slice(method.as_str().as_bytes());
+    }
     if local.is_canary() {
         key.push(CANARY); // what a version on trial made goes with it
     }
@@ -354,3 +366,4 @@ fn seconds(time: SystemTime) -> u64 {
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// After the last piece of a key.
 const CANARY: u8 = b'c';
+const METHOD: u8 = b'm';

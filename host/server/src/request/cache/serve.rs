@@ -36,7 +36,7 @@ pub fn response(
     let mut code = stored.status;
     // "MUST ignore all received preconditions if [the] response … would have been a status code other than a 2xx"
     // (RFC 9110 §13.2.1)
-    if code.is_success() {
+    if code.is_success() && method.is_safe() {
         if validate::is_conditional(request) && validate::is_not_modified(request, &headers) {
             return not_modified(headers);
         }
