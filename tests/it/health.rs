@@ -79,19 +79,19 @@ async fn a_version_that_fails_its_own_case_is_refused_with_the_difference_and_th
 }
 
 #[tokio::test]
-async fn a_case_that_says_no_configuration_is_run_with_the_bindings() {
+async fn a_case_of_any_configuration_is_run_with_the_bindings_and_another_with_its_own() {
     let node = node(json!({ "rate": 1 })).await;
     let schema = r#"{ "type": "object", "required": ["rate"] }"#;
     let with = |case: Value| {
         let component = carrying(&cases(json!({ "case": [case] })));
         with_section(component, "tidegate:configuration-schema", schema)
     };
-    let mut own = everyone_is_let_in();
-    own["configuration"] = json!({});
-    let refused = swap(&node, &with(own)).await;
+    let refused = swap(&node, &with(everyone_is_let_in())).await;
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("\"refused\""), "{said}");
-    let swapped = swap(&node, &with(everyone_is_let_in())).await;
+    let mut any = everyone_is_let_in();
+    any["configuration"] = json!("binding");
+    let swapped = swap(&node, &with(any)).await;
     assert!(swapped.status.success(), "{swapped:?}");
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_model::uri;
 use tidegate_sandbox::{Exchange, Plugin, Step};
 
@@ -102,7 +102,7 @@ pub struct Case {
     pub name: String,
     /// Where the plugin has several.
     pub step: Option<Step>,
-    /// Where neither the case nor its file has one, it is for whoever runs it to say.
+    /// Absent in a case that holds whatever the configuration is ([`ANY`]).
     pub configuration: Option<Value>,
     pub exchange: CaseExchange,
     pub expect: Value,
@@ -199,7 +199,11 @@ impl CaseEntry {
         Ok(Case {
             name: self.name,
             step,
-            configuration: self.configuration.or_else(|| configuration.cloned()),
+            configuration: match self.configuration.as_ref().or(configuration) {
+                None => Some(json!({})),
+                Some(any) if any == ANY => None,
+                Some(configuration) => Some(configuration.clone()),
+            },
             exchange,
             expect: self.expect,
         })
@@ -305,10 +309,12 @@ impl Exchange for CaseExchange {
     }
 }
 
+/// What stands for the configuration where a node is to try the case with that of each binding.
+const ANY: &str = "binding";
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn parse(text: &str) -> Result<Suite> {
         toml::from_str::<CaseFile>(text)?.compile()
@@ -317,10 +323,12 @@ mod tests {
     #[test]
     fn a_case_takes_the_files_configuration_unless_it_has_its_own() {
         let text = "configuration = { a = 1 }\n[[case]]\nname = 'x'\nexpect = { admit = true }\n\
-                    [[case]]\nname = 'y'\nconfiguration = { a = 2 }\nrequest = { query = { q = 'a b' } }\nexpect = {}";
+                    [[case]]\nname = 'y'\nconfiguration = { a = 2 }\nrequest = { query = { q = 'a b' } }\nexpect = {}\n\
+                    [[case]]\nname = 'z'\nconfiguration = 'binding'\nexpect = {}";
         let cases = parse(text).unwrap().cases;
         assert_eq!(cases[0].configuration, Some(json!({ "a": 1 })));
         assert_eq!(cases[1].configuration, Some(json!({ "a": 2 })));
+        assert_eq!(cases[2].configuration, None);
         assert_eq!(
             cases[1].exchange.query_parameter("q").as_deref(),
             Some("a b")

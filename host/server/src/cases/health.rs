@@ -1,7 +1,7 @@
 //! Whether a version that is to take another's place does what its author says: its own cases, run on this node.
 //!
 //! They run after the bindings were configured and before anything is served by them, over surroundings that are only text:
-//! the node's keys, secrets and servers are not touched. A case that says no configuration is run with that of each binding.
+//! the node's keys, secrets and servers are not touched. A case whose configuration is `"binding"` is run with that of each.
 //! A node that starts runs none: what it served before, it serves again.
 
 use std::collections::{BTreeMap, HashSet};

@@ -26,7 +26,7 @@ pub struct Ran {
     pub log: Vec<String>,
 }
 
-/// Runs a plugin's case; `configuration` is for those that say nothing of it.
+/// Runs a plugin's case; `configuration` is for one that holds whatever it is.
 ///
 /// # Errors
 ///
