@@ -1,5 +1,6 @@
 //! End-to-end tests: one binary, one file for each feature. The harness is the library beside them.
 
+mod accounting;
 mod author_loop;
 mod cache;
 mod cache_disk;

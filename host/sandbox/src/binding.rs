@@ -1,11 +1,10 @@
 //! A plugin at one place of a pipeline.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use wasmtime::component::ComponentExportIndex;
 
+use crate::account::Account;
 use crate::bindings::gateway::exports::tidegate::gateway as exports;
 use crate::capabilities::Services;
 use crate::capabilities::shared_cache::SharedCache;
@@ -47,7 +46,7 @@ pub struct Binding {
     /// What its instances asked for when they were configured.
     pub setup: Setup,
     /// What it has done so far.
-    pub account: Account,
+    pub account: Arc<Account>,
 }
 
 /// What the host functions need of a binding.
@@ -58,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) services: Arc<dyn Services>,
     pub(crate) shared_cache: SharedCache,
+    pub(crate) account: Arc<Account>,
 }
 
 pub(crate) struct Exports {
@@ -84,63 +84,6 @@ pub enum Decision {
     Rules(Vec<Rule>),
     /// An integration whose plan stands.
     Plan(StandingPlan),
-}
-
-/// Counters of one binding, over all threads.
-#[derive(Debug, Default)]
-pub struct Account {
-    calls: AtomicU64,
-    nanoseconds: AtomicU64,
-    faults: AtomicU64,
-    started: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl Account {
-    /// Step calls, faulty ones too.
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    /// Wall-clock time of all calls, waiting included.
-    pub fn time(&self) -> Duration {
-        Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed))
-    }
-
-    /// Calls that ended in a fault.
-    pub fn faults(&self) -> u64 {
-        self.faults.load(Ordering::Relaxed)
-    }
-
-    /// Instances made so far.
-    pub fn instances_started(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
-    }
-
-    /// Instances alive.
-    pub fn instances(&self) -> u64 {
-        self.instances_started()
-            .saturating_sub(self.dropped.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn called(&self, took: Duration, faulty: bool) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(
-            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
-        if faulty {
-            self.faults.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn instance_started(&self) {
-        self.started.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn instance_dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// Why a plugin cannot be used at a place.
@@ -214,15 +157,16 @@ impl Binding {
             limits,
             services,
             shared_cache,
+            account: Arc::default(),
         });
         let mut binding = Self {
+            account: core.account.clone(),
             core,
             plugin,
             exports,
             reuse,
             step,
             setup: Setup::default(),
-            account: Account::default(),
         };
         let (_first, setup) = Instance::start(&binding)
             .await

@@ -26,7 +26,7 @@ use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use crate::binding::Account;
+use crate::account::{Account, Capability};
 use crate::capabilities::{Services, host_is_granted};
 use crate::fault::Fault;
 use crate::instance::describe;
@@ -97,7 +97,7 @@ pub(crate) struct Core {
     function: Arc<Function>,
     pub(crate) options: FunctionOptions,
     pub(crate) services: Arc<dyn Services>,
-    account: Arc<Account>,
+    pub(crate) account: Arc<Account>,
 }
 
 struct FunctionInstance {
@@ -183,11 +183,13 @@ impl FunctionPool {
         let began = Instant::now();
         let core = &self.0.core;
         let deadline = core.options.limits.deadline;
-        let ended = match tokio::time::timeout(deadline, self.call(request, answer)).await {
-            Ok(ended) => ended,
-            Err(_) => Err(Fault::Deadline(deadline)),
+        let call = async {
+            match tokio::time::timeout(deadline, self.call(request, answer)).await {
+                Ok(ended) => ended,
+                Err(_) => Err(Fault::Deadline(deadline)),
+            }
         };
-        core.account.called(began.elapsed(), ended.is_err());
+        let ended = core.account.of_call(began, call).await;
         if let Err(fault) = &ended {
             core.services.fault(&core.options.name, None, fault);
         }
@@ -552,7 +554,10 @@ impl FunctionState {
         table.set_max_capacity(RESOURCES_MAX);
         Self {
             table,
-            meter: Meter::new(function.options.limits.memory_bytes),
+            meter: Meter::new(
+                function.options.limits.memory_bytes,
+                function.account.clone(),
+            ),
             _alive: Alive::new(),
             recent: Recent::default(),
             wasi: None,
@@ -618,6 +623,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
+        self.0.account.host_called(Capability::HttpClient);
         if !host_is_granted(&self.0.options.http_client, request.uri()) {
             return Box::new(std::future::ready(Err(
                 wasmtime_wasi_http::Error::HttpRequestDenied,

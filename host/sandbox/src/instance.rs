@@ -6,6 +6,7 @@ use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, ResourceTable, 
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::account::Capability;
 use crate::binding::{Binding, Core};
 use crate::bindings::gateway::exports::tidegate::gateway::plugin;
 use crate::engine::TICK;
@@ -216,7 +217,7 @@ impl Instance {
 impl StepState {
     fn new(binding: Arc<Core>) -> Self {
         Self {
-            meter: Meter::new(binding.limits.memory_bytes),
+            meter: Meter::new(binding.limits.memory_bytes, binding.account.clone()),
             binding,
             exchange: None,
             log_lines: 0,
@@ -227,6 +228,11 @@ impl StepState {
             yields: true,
             interrupted: false,
         }
+    }
+
+    /// The plugin calls a capability.
+    pub(crate) fn calls(&self, capability: Capability) {
+        self.binding.account.host_called(capability);
     }
 
     fn on_tick(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<UpdateDeadline> {

@@ -10,6 +10,7 @@
 //!
 //! Start at [`runtime`], then [`binding`] and [`pool`].
 
+pub mod account;
 pub mod artifact;
 pub mod binding;
 pub mod bindings;
@@ -30,6 +31,7 @@ pub mod runtime;
 pub mod standing;
 mod wasi;
 
+pub use account::{Account, Capability};
 pub use binding::{BindError, Binding, BindingOptions, Decision, Setup};
 pub use capabilities::Services;
 pub use component::{Inspection, LoadError, Plugin, Step};

@@ -1,9 +1,12 @@
 //! The bounds of a call and of an instance.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
+
+use crate::account::Account;
 
 /// The bounds of one binding or function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,7 @@ static LIVE: AtomicU64 = AtomicU64::new(0);
 /// Keeps the memory and the tables of one store within bounds.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    account: Arc<Account>,
     memory_bytes_max: usize,
     memory_bytes: usize,
     /// A growth was refused: a trap that follows is the limit's doing.
@@ -52,12 +56,19 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(memory_bytes_max: u64) -> Self {
+    pub(crate) fn new(memory_bytes_max: u64, account: Arc<Account>) -> Self {
         Self {
+            account,
             memory_bytes_max: usize::try_from(memory_bytes_max).unwrap_or(usize::MAX),
             memory_bytes: 0,
             refused: false,
         }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.account.memory_was_freed(self.memory_bytes);
     }
 }
 
@@ -75,6 +86,7 @@ impl ResourceLimiter for Meter {
             self.refused = true;
             return Ok(false);
         }
+        self.account.memory_grew(total - self.memory_bytes);
         self.memory_bytes = total;
         Ok(true)
     }

@@ -112,10 +112,7 @@ impl Pool {
     ) -> Result<R, Fault> {
         let began = Instant::now();
         let admitted = self.circuit.admit(began)?;
-        let answer = call.await;
-        self.binding
-            .account
-            .called(began.elapsed(), answer.is_err());
+        let answer = self.binding.account.of_call(began, call).await;
         admitted.settle(&answer, Instant::now);
         if let Err(fault) = &answer {
             let id = exchange.and_then(|exchange| exchange.context("requestId"));

@@ -14,11 +14,10 @@ use http::uri::Authority;
 use tidegate_model::config::{self, Node, Role, Signatures};
 use tidegate_model::deployment::{self as model, Isolation, LogOutput, Snapshot};
 use tidegate_model::{Place, Problems};
-use tidegate_sandbox::binding::Account;
 use tidegate_sandbox::standing::StandingPlan;
 use tidegate_sandbox::{
-    Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin, Runtime,
-    Services, Step,
+    Account, Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin,
+    Runtime, Services, Step,
 };
 
 use crate::builtin;

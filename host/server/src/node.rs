@@ -232,6 +232,7 @@ impl Starting<'_> {
             logs: Logs::new(services.tail.clone(), serving.clone()),
             commands,
             drain: drain.clone(),
+            began,
         };
         tokio::task::spawn_local(serve_admin(admin_socket, service, node.timeouts.clone()));
         let checked = directory.clone();

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use crate::account::Capability;
 use crate::bindings::gateway::tidegate::gateway::crypto::{
     DigestAlgorithm, Host, SignatureAlgorithm,
 };
@@ -12,6 +13,7 @@ use crate::instance::StepState;
 
 impl Host for StepState {
     fn digest(&mut self, algorithm: DigestAlgorithm, data: Vec<u8>) -> Vec<u8> {
+        self.calls(Capability::Crypto);
         let algorithm = match algorithm {
             DigestAlgorithm::Sha256 => &digest::SHA256,
             DigestAlgorithm::Sha384 => &digest::SHA384,
@@ -21,6 +23,7 @@ impl Host for StepState {
     }
 
     fn hmac(&mut self, algorithm: DigestAlgorithm, key: Vec<u8>, data: Vec<u8>) -> Vec<u8> {
+        self.calls(Capability::Crypto);
         let algorithm = match algorithm {
             DigestAlgorithm::Sha256 => hmac::HMAC_SHA256,
             DigestAlgorithm::Sha384 => hmac::HMAC_SHA384,
@@ -38,12 +41,14 @@ impl Host for StepState {
         message: Vec<u8>,
         signature: Vec<u8>,
     ) -> Result<bool, String> {
+        self.calls(Capability::Crypto);
         let key: Value =
             serde_json::from_str(&key).map_err(|error| format!("the key is not JSON: {error}"))?;
         verify(algorithm, &key, &message, &signature)
     }
 
     fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> bool {
+        self.calls(Capability::Crypto);
         constant_time::verify_slices_are_equal(&a, &b).is_ok()
     }
 }

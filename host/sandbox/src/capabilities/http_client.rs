@@ -1,5 +1,6 @@
 //! `http-client`: requests to the hosts that the grant names.
 
+use crate::account::Capability;
 use crate::bindings::gateway::tidegate::gateway::http_client::{Host, HttpError, OutgoingRequest};
 use crate::instance::StepState;
 use crate::wit::Response;
@@ -8,6 +9,7 @@ use super::host_is_granted;
 
 impl Host for StepState {
     async fn send(&mut self, request: OutgoingRequest) -> Result<Response, HttpError> {
+        self.calls(Capability::HttpClient);
         let uri: http::Uri = request
             .uri
             .parse()

@@ -1,5 +1,6 @@
 //! `jwks`: key sets of identity providers, from the hosts that the grant names.
 
+use crate::account::Capability;
 use crate::bindings::gateway::tidegate::gateway::jwks::Host;
 use crate::instance::StepState;
 
@@ -7,6 +8,7 @@ use super::host_is_granted;
 
 impl Host for StepState {
     async fn fetch(&mut self, uri: String, refresh: bool) -> Result<String, String> {
+        self.calls(Capability::Jwks);
         let parsed: http::Uri = uri
             .parse()
             .map_err(|error| format!("\"{uri}\" is not a URI: {error}"))?;

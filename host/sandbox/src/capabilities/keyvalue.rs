@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::SHA256;
 use wasmtime::component::Resource;
 
+use crate::account::Capability;
 use crate::bindings::keyvalue::wasi::keyvalue::{atomics, batch, store};
 use crate::function::FunctionState;
 
@@ -71,6 +72,7 @@ type Answer<T> = wasmtime::Result<Result<T, store::Error>>;
 
 impl FunctionState {
     fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<dyn Table>> {
+        self.function.account.host_called(Capability::Table);
         Ok(self.table.get(bucket)?.0.clone())
     }
 }

@@ -1,10 +1,12 @@
 //! `log`: lines into the node's log.
 
+use crate::account::Capability;
 use crate::bindings::gateway::tidegate::gateway::log::{Host, Level};
 use crate::instance::StepState;
 
 impl Host for StepState {
     fn write(&mut self, level: Level, mut message: String) {
+        self.calls(Capability::Log);
         if self.log_lines == LINES_MAX {
             self.binding
                 .services

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::account::Capability;
 use crate::bindings::gateway::tidegate::gateway::shared_cache::Host;
 use crate::instance::StepState;
 
 impl Host for StepState {
     fn get(&mut self, key: String) -> Option<Vec<u8>> {
+        self.calls(Capability::SharedCache);
         self.binding
             .shared_cache
             .get(&key, Instant::now())
@@ -18,6 +20,7 @@ impl Host for StepState {
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) {
+        self.calls(Capability::SharedCache);
         self.binding.shared_cache.set(
             key,
             value.into(),
@@ -27,6 +30,7 @@ impl Host for StepState {
     }
 
     fn delete(&mut self, key: String) {
+        self.calls(Capability::SharedCache);
         self.binding.shared_cache.delete(&key);
     }
 }

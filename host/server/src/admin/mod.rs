@@ -8,10 +8,12 @@ mod logs;
 mod nodes;
 mod plugins;
 mod tokens;
+mod usage;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::header::{CONTENT_TYPE, HOST};
@@ -53,6 +55,8 @@ pub struct Admin {
     /// None where this node takes no others, or does not sign for them.
     pub tokens: Option<Tokens>,
     pub drain: drain::Signal,
+    /// When the process did.
+    pub began: Instant,
 }
 
 impl Service for Admin {
@@ -69,6 +73,7 @@ impl Service for Admin {
             (true, "/readyz") => self.ready(),
             (true, "/metrics") => self.metrics(),
             (true, "/tidegate/v1/logs") => self.logs.answer(&request),
+            (true, "/tidegate/v1/usage") => reply::json(&self.usage()),
             (true, "/tidegate/v1/node") => reply::json(&self.node()),
             (_, "/tidegate/v1/cache" | "/tidegate/v1/cache/purge") => {
                 let purges = self.membership.as_ref().map(|it| &it.purges);
@@ -85,7 +90,7 @@ impl Service for Admin {
                 }
                 None if read => message(
                     StatusCode::NOT_FOUND,
-                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/logs, /tidegate/v1/cache and /tidegate/v1/plugins",
+                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/logs, /tidegate/v1/usage, /tidegate/v1/cache and /tidegate/v1/plugins",
                 ),
                 None => message(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
             },

@@ -7,6 +7,7 @@ mod check;
 mod node;
 mod plugin;
 mod serve;
+mod top;
 
 pub use plugin::check_name;
 
@@ -49,6 +50,8 @@ enum Command {
     /// Let other nodes join this one, and join another.
     #[command(subcommand)]
     Node(node::Command),
+    /// Show what each plugin and function of a running node costs, live: calls, faults, CPU, memory, calls of the host.
+    Top(top::Arguments),
     /// Print a completion script for a shell: `source <(tidegate completion bash)`.
     Completion {
         /// bash, elvish, fish, powershell or zsh.
@@ -71,6 +74,7 @@ pub fn run(began: Instant) -> ExitCode {
         Command::Plugin(command) => plugin::run(command, json),
         Command::Cache(command) => cache::run(command, json),
         Command::Node(command) => node::run(command, json),
+        Command::Top(arguments) => top::run(&arguments, json),
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,

@@ -11,7 +11,7 @@ use http::StatusCode;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use tidegate_model::deployment::Snapshot;
-use tidegate_sandbox::binding::Account;
+use tidegate_sandbox::{Account, Capability};
 
 use crate::cache::disk::Disk;
 use crate::cache::{Cache, Outcome};
@@ -39,6 +39,16 @@ struct RouteName {
     api: String,
     stage: String,
     route: String,
+}
+
+/// Whose account it is.
+pub struct Bound<'a> {
+    /// Where it was written; a function's name.
+    pub binding: &'a str,
+    pub step: &'a str,
+    pub plugin: &'a str,
+    /// The component's hash.
+    pub version: &'a str,
 }
 
 /// The metrics that a deployment's stages count on.
@@ -270,6 +280,11 @@ impl Metrics {
             "Wall-clock time of the calls, waiting included.",
             MetricType::COUNTER,
         );
+        let mut busy = family(
+            "tidegate_plugin_busy_seconds_total",
+            "Time in which the calls held a worker's thread: CPU time, but for what the system took the thread away for.",
+            MetricType::COUNTER,
+        );
         let mut faults = family(
             "tidegate_plugin_faults_total",
             "Calls that ended in a fault.",
@@ -285,53 +300,48 @@ impl Metrics {
             "Instances alive.",
             MetricType::GAUGE,
         );
-        let mut add = |labels: &[(&str, &str)], account: &Account| {
-            calls
-                .mut_metric()
-                .push(counter(labels, account.calls() as f64));
-            time.mut_metric()
-                .push(counter(labels, account.time().as_secs_f64()));
-            faults
-                .mut_metric()
-                .push(counter(labels, account.faults() as f64));
-            started
-                .mut_metric()
-                .push(counter(labels, account.instances_started() as f64));
-            alive
-                .mut_metric()
-                .push(gauge(labels, account.instances() as f64));
-        };
-        let serving = lock(&self.serving).clone();
-        let deployments = serving.iter().flat_map(|serving| serving.deployments());
-        // What a canary did not change, both sides share.
-        let mut seen = HashSet::new();
-        let mut fresh = |account: &Account| seen.insert(std::ptr::from_ref(account));
-        for deployed in deployments {
-            for binding in &deployed.bindings {
-                if fresh(&binding.account) {
-                    add(
-                        &[
-                            ("binding", binding.name()),
-                            ("step", binding.step.name()),
-                            ("version", version(&binding.plugin().hash)),
-                        ],
-                        &binding.account,
-                    );
+        let mut memory = family(
+            "tidegate_plugin_memory_bytes",
+            "Linear memory of the instances alive.",
+            MetricType::GAUGE,
+        );
+        let mut host_calls = family(
+            "tidegate_plugin_host_calls_total",
+            "Calls of the host's capabilities.",
+            MetricType::COUNTER,
+        );
+        self.each_account(|bound, account| {
+            let labels = [
+                ("binding", bound.binding),
+                ("step", bound.step),
+                ("version", short(bound.version)),
+            ];
+            let counters = [
+                (&mut calls, account.calls() as f64),
+                (&mut time, account.time().as_secs_f64()),
+                (&mut busy, account.busy().as_secs_f64()),
+                (&mut faults, account.faults() as f64),
+                (&mut started, account.instances_started() as f64),
+            ];
+            for (family, value) in counters {
+                family.mut_metric().push(counter(&labels, value));
+            }
+            let gauges = [
+                (&mut alive, account.instances()),
+                (&mut memory, account.memory_bytes()),
+            ];
+            for (family, value) in gauges {
+                family.mut_metric().push(gauge(&labels, value as f64));
+            }
+            for capability in Capability::ALL {
+                let count = account.host_calls(capability);
+                if count > 0 {
+                    let [binding, step, version] = labels;
+                    let labels = [binding, step, version, ("capability", capability.name())];
+                    host_calls.mut_metric().push(counter(&labels, count as f64));
                 }
             }
-            for (name, linked) in &deployed.functions {
-                if fresh(&linked.account) {
-                    add(
-                        &[
-                            ("binding", name),
-                            ("step", "function"),
-                            ("version", version(&linked.function.hash)),
-                        ],
-                        &linked.account,
-                    );
-                }
-            }
-        }
+        });
         let mut events = family(
             "tidegate_plugin_events_total",
             "What plugins count by themselves.",
@@ -343,7 +353,41 @@ impl Metrics {
                 *count as f64,
             ));
         }
-        vec![calls, time, faults, started, alive, events]
+        vec![
+            calls, time, busy, faults, started, alive, memory, host_calls, events,
+        ]
+    }
+
+    /// Looks at the account of every binding and function that is served.
+    pub fn each_account(&self, mut look: impl FnMut(&Bound<'_>, &Account)) {
+        let serving = lock(&self.serving).clone();
+        let deployments = serving.iter().flat_map(|serving| serving.deployments());
+        // What a canary did not change, both sides share.
+        let mut seen = HashSet::new();
+        for deployed in deployments {
+            for (binding, spec) in deployed.bindings.iter().zip(&deployed.snapshot.bindings) {
+                if seen.insert(Arc::as_ptr(&binding.account)) {
+                    let bound = Bound {
+                        binding: binding.name(),
+                        step: binding.step.name(),
+                        plugin: &spec.plugin,
+                        version: &binding.plugin().hash,
+                    };
+                    look(&bound, &binding.account);
+                }
+            }
+            for (name, linked) in &deployed.functions {
+                if seen.insert(Arc::as_ptr(&linked.account)) {
+                    let bound = Bound {
+                        binding: name,
+                        step: "function",
+                        plugin: name,
+                        version: &linked.function.hash,
+                    };
+                    look(&bound, &linked.account);
+                }
+            }
+        }
     }
 
     fn upstream_families(&self) -> Vec<MetricFamily> {
@@ -494,7 +538,7 @@ impl Metrics {
 }
 
 /// Enough of a hash to tell versions apart.
-fn version(hash: &str) -> &str {
+fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
