@@ -190,6 +190,22 @@ address = '127.0.0.2:{}'
 }
 
 #[tokio::test]
+async fn edge_apis_answer_on_edges_and_regional_ones_at_their_origin_only() {
+    let regional = "endpoint = 'REGIONAL'\n[api.stage.test]";
+    let origin = origin_named("home", "")
+        .api(&saying("everywhere"))
+        .api_with("inner", &saying("at home").text(), regional)
+        .start()
+        .await;
+    let edge = edge("one", &origin, &[]).await;
+    let inner = async |node: &TestNode| node.ask(node.build_for("inner", "GET", "/test/a")).await;
+    assert_eq!(edge.get("/test/a").await.text(), "everywhere");
+    assert_eq!(origin.get("/test/a").await.text(), "everywhere");
+    assert_eq!(inner(&origin).await.text(), "at home");
+    assert_eq!(inner(&edge).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_node_that_has_not_joined_says_what_to_do() {
     let text = "[node]\nname = 'one'\nthreads = 2\ndata = 'data'\nrole = 'edge'\n[[origin]]\naddress = '127.0.0.1:9'";
     TestNode::with(text).refused().assert_refused(&[

@@ -26,7 +26,7 @@ use super::{
     Stage, Step,
 };
 use crate::api::{BindingSpec, Definition, Resources, openapi};
-use crate::config::{self, Node};
+use crate::config::{self, Node, Role};
 use crate::document::Document;
 use crate::iam::Invalid;
 use crate::problem::{Place, Problems};
@@ -83,6 +83,11 @@ fn compile_into(
         let Some(definition) = definitions.get(&api.id) else {
             continue;
         };
+        // The others answer at origins only.
+        if node.role == Role::Edge && endpoint::of(api, definition).ok() != Some(EndpointType::Edge)
+        {
+            continue;
+        }
         stages.extend(
             api.stages
                 .iter()

@@ -116,6 +116,7 @@ fn arrived(
             peer: told.viewer,
             tls: told.tls,
             port: told.port,
+            private: None, // the edge has judged where it came in
         },
         id: RequestId::parse(&told.id).ok_or("the request's id is none")?,
         began: Instant::now(),
