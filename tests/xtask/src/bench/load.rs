@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub struct Load {
     pub headers: Vec<String>,
     /// The process under test.
     pub pid: u32,
+    /// Another one, whose CPU time counts as well.
+    pub beside: Option<u32>,
     /// Where there is one, each request is for the next of so many paths: the URL's, followed by a number from 0.
     pub rotate: Option<u32>,
 }
@@ -59,12 +62,16 @@ impl Load {
         for header in &self.headers {
             command.args(["-H", header]);
         }
-        let before = cpu_time(self.pid)?;
+        let used = || -> anyhow::Result<Duration> {
+            let beside = self.beside.map_or(Ok(Duration::ZERO), cpu_time)?;
+            Ok(cpu_time(self.pid)? + beside)
+        };
+        let before = used()?;
         let output = command
             .arg(&self.url)
             .output()
             .context("cannot start wrk")?;
-        let used = cpu_time(self.pid)? - before;
+        let used = used()? - before;
         let text = String::from_utf8_lossy(&output.stdout);
         let (requests, sample) = parse(&text).with_context(|| {
             format!(

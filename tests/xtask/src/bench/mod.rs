@@ -3,6 +3,7 @@
 //! The server under test has core 0; the load generator and the upstream share core 1. The figure to trust is CPU time per
 //! request of the process under test: it moves far less with what else the machine does than requests per second.
 
+mod link;
 mod load;
 mod report;
 mod swap;
@@ -90,11 +91,17 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "step-call",
         "fresh-instance",
         "cache-hit",
+        "link-miss",
     ]
     .iter()
     .any(|case| options.wants(case))
     {
-        let bed = Bed::start(&binary, &folder)?;
+        let mut bed = Bed::start(&binary, &folder)?;
+        let region = match options.wants("link-miss") {
+            true => Some(link::Region::start(&binary, &folder, bed.upstream)?),
+            false => None,
+        };
+        bed.loads.extend(region.iter().map(link::Region::load));
         let measured = measure_loads(&bed, options)?;
         nginx_cpu_us = measured
             .get(NGINX)

@@ -101,6 +101,7 @@ pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::
     let bed = Bed::start(binary, &folder.join("many-plugins"), MANY)?;
     let one = bed.load("many-plugins", "1-of-500", "/s/p0");
     let all = Load {
+        beside: None,
         rotate: Some(MANY),
         ..bed.load("many-plugins", "500-of-500", "/s/p")
     };
@@ -185,6 +186,7 @@ impl Bed {
             url: format!("http://{}{path}", self.node.address),
             headers: vec!["Host: bench.execute-api.local.localhost".to_owned()],
             pid: self.node.guard.id(),
+            beside: None,
             rotate: None,
         }
     }

@@ -19,6 +19,8 @@ use crate::process::{Guard, children, find};
 pub struct Bed {
     pub folder: PathBuf,
     pub loads: Vec<Load>,
+    /// What all proxies ask.
+    pub upstream: SocketAddr,
     _node: Node,
     _others: Vec<Guard>,
 }
@@ -41,6 +43,7 @@ impl Bed {
                 url: format!("http://{address}/"),
                 headers: Vec::new(),
                 pid: worker,
+                beside: None,
                 rotate: None,
             });
         }
@@ -69,6 +72,7 @@ impl Bed {
         Ok(Self {
             folder: folder.into(),
             loads,
+            upstream,
             _node: node,
             _others: others,
         })
@@ -232,6 +236,7 @@ fn cache_load(system: &'static str, address: SocketAddr, pid: u32) -> Load {
         url: format!("http://{address}/"),
         headers: Vec::new(),
         pid,
+        beside: None,
         rotate: None,
     }
 }
@@ -295,6 +300,7 @@ fn start_wasmtime(wasmtime: &Path, hello: &Path, others: &mut Vec<Guard>) -> any
         url: format!("http://{address}/"),
         headers: Vec::new(),
         pid,
+        beside: None,
         rotate: None,
     })
 }
@@ -397,6 +403,7 @@ fn node_loads(node: &Node) -> Vec<Load> {
             url: format!("http://{}/s/{path}", node.address),
             headers,
             pid: node.guard.id(),
+            beside: None,
             rotate: None,
         }
     };
