@@ -39,6 +39,14 @@ pub async fn quic(endpoint: Endpoint, host: Rc<Host>, drain: Rc<Drain>) {
         match incoming {
             None => break,
             Some(incoming) if connections.len() >= CONNECTIONS_MAX => incoming.refuse(),
+            // A handshake costs a signature: where there are many, only for who receives at the address it sends from.
+            Some(incoming)
+                if connections.len() >= RETRY_ABOVE && !incoming.remote_address_validated() =>
+            {
+                if let Err(incoming) = incoming.retry() {
+                    incoming.into_incoming().refuse();
+                }
+            }
             Some(incoming) => {
                 connections.spawn_local(connection(incoming, host.clone(), drain.watch()));
             }
@@ -231,6 +239,7 @@ fn peer_of(host: &Host, identity: Option<Box<dyn std::any::Any>>) -> Option<Peer
 
 /// Of one worker; a node has one for each of its threads.
 const CONNECTIONS_MAX: usize = 4096;
+const RETRY_ABOVE: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const STREAMS_MAX: u32 = 1024;

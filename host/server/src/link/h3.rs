@@ -32,7 +32,7 @@ pub(super) trait Receive: Send + Unpin + 'static {
 }
 
 /// The sending half of a request's stream, on either side.
-pub(super) trait Send_: 'static {
+pub(super) trait Transmit: 'static {
     fn data(&mut self, data: Bytes) -> impl Future<Output = Result<(), StreamError>>;
     fn trailers(&mut self, trailers: HeaderMap) -> impl Future<Output = Result<(), StreamError>>;
     fn finish(&mut self) -> impl Future<Output = Result<(), StreamError>>;
@@ -59,7 +59,7 @@ macro_rules! halves {
             }
         }
 
-        impl Send_ for $sending {
+        impl Transmit for $sending {
             async fn data(&mut self, data: Bytes) -> Result<(), StreamError> {
                 self.send_data(data).await
             }
@@ -192,12 +192,12 @@ pub(super) enum SendError {
 }
 
 /// A stream that is being sent on; reset where it is dropped before its end.
-pub(super) struct Sending<S: Send_> {
+pub(super) struct Sending<S: Transmit> {
     stream: S,
     open: bool,
 }
 
-impl<S: Send_> Sending<S> {
+impl<S: Transmit> Sending<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, open: true }
     }
@@ -226,7 +226,7 @@ impl<S: Send_> Sending<S> {
     }
 }
 
-impl<S: Send_> Drop for Sending<S> {
+impl<S: Transmit> Drop for Sending<S> {
     fn drop(&mut self) {
         if self.open {
             self.stream.reset(Code::H3_REQUEST_CANCELLED);
