@@ -22,6 +22,7 @@ mod integrations;
 mod jwt;
 mod limits;
 mod link;
+mod network;
 mod operations;
 mod plugins;
 mod policies;

@@ -10,6 +10,7 @@ mod component;
 pub mod linked;
 mod load;
 mod metrics;
+pub mod network;
 mod node;
 mod openapi;
 mod origin;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -41,15 +41,19 @@ impl TestNode {
     }
 
     pub(crate) async fn spawn(folder: TempDir) -> Self {
-        let mut child = Command::new(binary())
+        let mut command = Command::new(binary());
+        command
             .args(["serve", "--json"])
             .arg(folder.path().join(NODE_FILE))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the node starts");
+            .kill_on_drop(true);
+        // Also where the tests themselves are killed. SAFETY: one system call, which allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let mut child = command.spawn().expect("the node starts");
         let log = Log::default();
         tokio::spawn(keep_lines(
             child.stdout.take().expect("piped"),
@@ -302,7 +306,8 @@ impl TestNode {
         }
     }
 
-    fn id(&self) -> u32 {
+    /// The process's.
+    pub fn id(&self) -> u32 {
         self.child.id().expect("not waited for yet")
     }
 }

@@ -363,7 +363,7 @@ fn missing_guests() -> impl Iterator<Item = &'static Guest> {
     GUESTS.iter().filter(|guest| !(guest.there)())
 }
 
-/// A tool that a machine may lack, and the tests that need it.
+/// What a machine may lack, and the tests that need it.
 struct Guest {
     name: &'static str,
     /// How the names of its tests begin, in tests/it.
@@ -372,7 +372,7 @@ struct Guest {
     there: fn() -> bool,
 }
 
-static GUESTS: [Guest; 8] = [
+static GUESTS: [Guest; 9] = [
     Guest {
         name: "C",
         tests: &["guests::c_", "sdk::c_", "crashes::c_"],
@@ -424,6 +424,15 @@ static GUESTS: [Guest; 8] = [
         tests: &["sdk::python_"],
         get: "pip install componentize-py==0.25.1",
         there: || find("componentize-py").is_some(),
+    },
+    Guest {
+        name: "regions",
+        tests: &["network::"],
+        get: "root, /dev/net/tun, and apt-get install iproute2",
+        there: || {
+            let root = rustix::process::geteuid().is_root();
+            root && Path::new("/dev/net/tun").exists() && find("ip").is_some()
+        },
     },
 ];
 
