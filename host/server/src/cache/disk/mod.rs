@@ -400,3 +400,6 @@ const LASTS: i64 = 5;
 const END_WAIT: Duration = Duration::from_secs(5);
 /// What waits to be written keeps its memory.
 const QUEUED_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests;
