@@ -742,6 +742,7 @@ fn read_at_the_start<'n>(running: &'n Node, node: &'n Node) -> impl Iterator<Ite
             "[timeouts] (other than `integration`)",
             timeouts(running) != timeouts(node),
         ),
+        ("[cache]", running.cache != node.cache),
         ("[log]", running.log != node.log),
     ];
     tables

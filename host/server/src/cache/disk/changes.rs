@@ -183,7 +183,7 @@ mod tests {
             },
             Change::Ended,
         ];
-        let mut file = Changes::create(&path, b"12345678", &[began.clone()]).unwrap();
+        let mut file = Changes::create(&path, b"12345678", std::slice::from_ref(&began)).unwrap();
         file.append(&more, true).unwrap();
         let all = [&[began.clone()][..], &more].concat();
         let read = || Changes::read(&path, b"12345678");
