@@ -16,8 +16,9 @@ use tidegate_sandbox::{
 
 use crate::services::nothing::NoServices;
 
-/// Calls an authorizer in a loop, warm and with a fresh instance each time, and prints nanoseconds of CPU per call.
-pub fn run(component: &Path) -> Result<ExitCode> {
+/// Calls an authorizer in a loop, warm and (unless `only_warm`) with a fresh instance each time, and prints nanoseconds of CPU
+/// per call.
+pub fn run(component: &Path, only_warm: bool) -> Result<ExitCode> {
     let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
     let plugin = Runtime::new(Settings::default())?;
     let plugin = (plugin.plugin(&bytes)?, plugin);
@@ -25,7 +26,10 @@ pub fn run(component: &Path) -> Result<ExitCode> {
         .enable_all()
         .build()?;
     let warm = runtime.block_on(measure(&plugin.0, true, WARM_CALLS))?;
-    let fresh = runtime.block_on(measure(&plugin.0, false, FRESH_CALLS))?;
+    let fresh = match only_warm {
+        true => None,
+        false => Some(runtime.block_on(measure(&plugin.0, false, FRESH_CALLS))?),
+    };
     println!(
         "{}",
         serde_json::json!({ "warm_call_ns": warm, "fresh_instance_ns": fresh })

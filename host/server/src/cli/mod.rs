@@ -62,6 +62,9 @@ enum Command {
     BenchStep {
         /// An authorizer that looks up five headers.
         component: PathBuf,
+        /// Warm calls only: an interpreter's fresh instances take minutes.
+        #[arg(long)]
+        warm: bool,
     },
 }
 
@@ -84,7 +87,7 @@ pub fn run(began: Instant) -> ExitCode {
             );
             Ok(ExitCode::SUCCESS)
         }
-        Command::BenchStep { component } => bench_step::run(&component),
+        Command::BenchStep { component, warm } => bench_step::run(&component, warm),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tidegate: {error:#}");

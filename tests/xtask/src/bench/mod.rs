@@ -3,6 +3,7 @@
 //! The server under test has core 0; the load generator and the upstream share core 1. The figure to trust is CPU time per
 //! request of the process under test: it moves far less with what else the machine does than requests per second.
 
+mod guests;
 mod link;
 mod load;
 mod report;
@@ -93,7 +94,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "cache-hit",
         "link-miss",
     ]
-    .iter()
+    .into_iter()
+    .chain(guests::cases())
     .any(|case| options.wants(case))
     {
         let mut bed = Bed::start(&binary, &folder)?;
@@ -115,6 +117,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 .filter(|row| options.wants(&row.case)),
         );
     }
+    let wants_guest = |case: &str| options.wants(case);
+    rows.extend(guests::measure(
+        &binary,
+        &folder,
+        nginx_cpu_us,
+        wants_guest,
+    )?);
     if options.wants("idle-rss") || options.wants("start") {
         rows.extend(
             measure_idle(&binary, options.rounds)?

@@ -67,28 +67,35 @@ pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Ro
 
 /// Rows from what `tidegate bench-step` prints: an object with nanoseconds of CPU time for each call.
 pub fn steps(output: &str, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
-    let figures: Value =
-        serde_json::from_str(output).context("`tidegate bench-step` printed no JSON")?;
-    let row = |(case, figure): (&str, &str)| {
-        let cpu_us = figures[figure]
-            .as_f64()
-            .with_context(|| format!("`tidegate bench-step` printed no {figure}"))?
-            / 1000.0;
-        Ok(Row {
-            case: case.into(),
-            system: "tidegate".into(),
-            cpu_us_per_request: Some(cpu_us),
-            cpu_ratio_to_nginx: nginx_cpu_us.map(|nginx| cpu_us / nginx),
-            ..Row::default()
-        })
-    };
     [
         ("step-call", "warm_call_ns"),
         ("fresh-instance", "fresh_instance_ns"),
     ]
     .into_iter()
-    .map(row)
+    .map(|(case, figure)| step(case, output, figure, nginx_cpu_us))
     .collect()
+}
+
+/// One of its figures.
+pub fn step(
+    case: &str,
+    output: &str,
+    figure: &str,
+    nginx_cpu_us: Option<f64>,
+) -> anyhow::Result<Row> {
+    let figures: Value =
+        serde_json::from_str(output).context("`tidegate bench-step` printed no JSON")?;
+    let cpu_us = figures[figure]
+        .as_f64()
+        .with_context(|| format!("`tidegate bench-step` printed no {figure}"))?
+        / 1000.0;
+    Ok(Row {
+        case: case.into(),
+        system: "tidegate".into(),
+        cpu_us_per_request: Some(cpu_us),
+        cpu_ratio_to_nginx: nginx_cpu_us.map(|nginx| cpu_us / nginx),
+        ..Row::default()
+    })
 }
 
 /// The memory of an idle node, in bytes.
