@@ -12,6 +12,7 @@ mod configuration;
 mod crashes;
 mod demo;
 mod drain;
+mod far_regions;
 mod faults;
 mod functions;
 mod gatekeeping;

@@ -18,6 +18,7 @@ mod registry;
 mod setup;
 mod tls;
 mod wait;
+pub mod world;
 
 pub use author::Author;
 pub use client::{Connection, Reply, read_until_closed};

@@ -427,7 +427,7 @@ static GUESTS: [Guest; 9] = [
     },
     Guest {
         name: "regions",
-        tests: &["network::"],
+        tests: &["network::", "far_regions::"],
         get: "root, /dev/net/tun, and apt-get install iproute2",
         there: || {
             let root = rustix::process::geteuid().is_root();
