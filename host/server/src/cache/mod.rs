@@ -1,8 +1,9 @@
 //! The cache of a node: mechanism only. What may be stored, for how long, and what may be served is decided by
 //! `tidegate_model::cache`; `request::cache` is where a request meets it.
 //!
-//! [`store`] keeps responses, and [`disk`] those that outlive the process; [`doubt`] knows which were changed; [`stored`] is one of them, [`fill`] makes one of a response on its way to a viewer, [`flight`]
-//! lets requests wait for another one's answer, [`purge`] names what is to go.
+//! [`store`] keeps responses, and [`disk`] those that outlive the process; [`doubt`] knows which were changed; [`stored`] is
+//! one of them, [`fill`] makes one of a response on its way to a viewer, [`flight`] lets requests wait for another one's
+//! answer, [`purge`] names what is to go.
 
 pub mod disk;
 pub mod doubt;

@@ -66,8 +66,8 @@ pub fn may_invalidate(exchange: &Exchange) -> bool {
 
 /// What conditions can ask of a request.
 ///
-/// Source: AWS IAM, "AWS global condition context keys"; Amazon API Gateway, "AWS condition keys that can be used in API Gateway
-/// resource policies".
+/// Source: AWS IAM, "AWS global condition context keys"; Amazon API Gateway, "AWS condition keys that can be used in API
+/// Gateway resource policies".
 impl Context for Exchange {
     fn values(&self, key: &str) -> Vec<Cow<'_, str>> {
         let one = |text: String| vec![Cow::Owned(text)];

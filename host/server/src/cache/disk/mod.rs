@@ -1,11 +1,11 @@
 //! The disk tier: what outlives the process, bounded by bytes.
 //!
-//! A log in segments ([`segment`]), of which the oldest makes room for the newest. An [`index`] in memory says where each
-//! key's entry is. All that is stored is written as it comes, by one thread ([`writer`]); what is asked for and is not in
-//! memory is read by a few others ([`reader`]). Requests wait for a read as long as [`READ_WAIT`], for a write never: where
+//! A log in segments (`segment`), of which the oldest makes room for the newest. An `index` in memory says where each
+//! key's entry is. All that is stored is written as it comes, by one thread (`writer`); what is asked for and is not in
+//! memory is read by a few others (`reader`). Requests wait for a read as long as `READ_WAIT`, for a write never: where
 //! the writer does not keep up, or the disk is full, entries are not written.
 //!
-//! What was purged or made doubtful is in a file of its own ([`changes`]). It is written before it is acknowledged; where
+//! What was purged or made doubtful is in a file of its own (`changes`). It is written before it is acknowledged; where
 //! that cannot be, all segments are removed, so that nothing comes back that should not.
 
 mod changes;

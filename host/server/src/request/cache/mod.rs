@@ -4,8 +4,8 @@
 //! store as to what is new, so that nothing that a transform writes of one caller reaches another. What a request transform
 //! answers by itself is never kept.
 //!
-//! [`respond`] is the way through; `look` is all that a hit in memory costs; [`serve`] makes a response of a stored one. What is not there is asked for by [`fetch`],
-//! as [`asking`] puts the question, and [`keep`] decides by the answer.
+//! [`respond`] is the way through; `look` is all that a hit in memory costs; [`serve`] makes a response of a stored one. What
+//! is not there is asked for by [`fetch`], as [`asking`] puts the question, and [`keep`] decides by the answer.
 
 mod asking;
 mod fetch;
