@@ -86,6 +86,7 @@ fn bench_options(mut arguments: lexopt::Parser) -> anyhow::Result<bench::Options
                 options.rounds = 2;
                 options.seconds = 2;
                 options.swaps = 1000;
+                options.quick = true;
             }
             _ => return Err(argument.unexpected().into()),
         }

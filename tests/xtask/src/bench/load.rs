@@ -23,6 +23,9 @@ pub struct Load {
     pub beside: Option<u32>,
     /// Where there is one, each request is for the next of so many paths: the URL's, followed by a number from 0.
     pub rotate: Option<u32>,
+    /// Half as many requests as the server could answer, at times of their own: latency that is not made of waiting for the
+    /// requests before.
+    pub at_half: bool,
 }
 
 /// What one run showed. Latencies and CPU time are in microseconds.
@@ -42,11 +45,28 @@ impl Load {
     /// # Errors
     /// Where any request failed: a figure for errors answered quickly says nothing.
     pub fn run(&self, folder: &Path, seconds: u32, connections: u32) -> anyhow::Result<Sample> {
+        if !self.at_half {
+            return self.run_with(folder, seconds, connections, "");
+        }
+        let most = self.run_with(folder, 1, connections, "")?.requests_per_s;
+        // Each connection sends one in so many milliseconds on average, by chance between none and twice as many.
+        let connections = (most / 2.0 * PAUSE_MS / 1000.0).round().max(1.0);
+        let pace = PACE.replace("PAUSE", &(PAUSE_MS * 2.0).to_string());
+        self.run_with(folder, seconds, connections as u32, &pace)
+    }
+
+    fn run_with(
+        &self,
+        folder: &Path,
+        seconds: u32,
+        connections: u32,
+        pace: &str,
+    ) -> anyhow::Result<Sample> {
         let script = folder.join("report.lua");
         let rotate = self
             .rotate
             .map(|paths| ROTATE.replace("PATHS", &paths.to_string()));
-        fs::write(&script, rotate.unwrap_or_default() + REPORT)?;
+        fs::write(&script, rotate.unwrap_or_default() + pace + REPORT)?;
         let wrk = find("wrk").context("wrk is gone")?;
         let mut command: Command = pinned(1, &wrk);
         command
@@ -133,6 +153,14 @@ request = function()
   return wrk.format(nil, wrk.path .. place)
 end
 "#;
+
+const PACE: &str = r#"
+delay = function()
+  return math.random(0, PAUSE)
+end
+"#;
+
+const PAUSE_MS: f64 = 10.0;
 
 /// wrk prints rounded latencies; its script interface has them in microseconds.
 const REPORT: &str = r#"

@@ -6,6 +6,7 @@
 mod guests;
 mod link;
 mod load;
+mod million;
 mod report;
 mod swap;
 mod systems;
@@ -37,6 +38,8 @@ pub struct Options {
     pub connections: u32,
     /// Of the case `swap-memory`.
     pub swaps: u32,
+    /// Leave out what takes minutes, unless it is named.
+    pub quick: bool,
     /// Only the cases of these names; all where empty.
     pub only: Vec<String>,
     /// A node built before, instead of today's in the release profile.
@@ -50,6 +53,7 @@ impl Default for Options {
             seconds: 5,
             connections: 64,
             swaps: 10_000,
+            quick: false,
             only: Vec::new(),
             binary: None,
         }
@@ -92,6 +96,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "step-call",
         "fresh-instance",
         "cache-hit",
+        "cache-hit-latency",
         "link-miss",
     ]
     .into_iter()
@@ -145,6 +150,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             options.seconds,
         )?);
     }
+    if options.wants("cache-million") && !(options.quick && options.only.is_empty()) {
+        rows.push(million::run(&binary, &folder)?);
+    }
     let file = root().join("target/bench-gateway.json");
     fs::write(&file, report::json(&rows))?;
     println!("{}\nwritten to {}", report::table(&rows), file.display());
@@ -177,7 +185,7 @@ fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
             let sample = load.run(&bed.folder, options.seconds, options.connections)?;
             if bar.is_hidden() {
                 eprintln!(
-                    "round {round}: {:9} {:16} {:8.0}/s {:6.1} µs",
+                    "round {round}: {:17} {:16} {:8.0}/s {:6.1} µs",
                     load.case, load.system, sample.requests_per_s, sample.cpu_us
                 );
             }

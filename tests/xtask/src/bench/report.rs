@@ -20,7 +20,7 @@ pub struct Row {
     pub cpu_ratio_to_nginx: Option<f64>,
     /// The others as ratios to nginx's, for the table.
     pub to_nginx: Ratios,
-    /// Only of the case `idle-rss`.
+    /// Resident memory, where that is what is measured.
     pub rss_bytes: Option<f64>,
 }
 
@@ -168,14 +168,14 @@ fn rounded(value: Option<f64>) -> Option<f64> {
 
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "\n{:<15} {:<17} {:>16} {:>16} {:>16} {:>16} {:>16}\n",
+        "\n{:<17} {:<17} {:>16} {:>16} {:>16} {:>16} {:>16}\n",
         "case", "system", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs"
     );
     for row in rows {
         if let Some(bytes) = row.rss_bytes {
             let _ = writeln!(
                 text,
-                "{:<15} {:<17} {:>6.1} MiB resident",
+                "{:<17} {:<17} {:>6.1} MiB resident",
                 row.case,
                 row.system,
                 bytes / f64::from(1 << 20)
@@ -184,7 +184,7 @@ pub fn table(rows: &[Row]) -> String {
         }
         let _ = writeln!(
             text,
-            "{:<15} {:<17} {:>16} {:>16} {:>16} {:>16} {:>16}",
+            "{:<17} {:<17} {:>16} {:>16} {:>16} {:>16} {:>16}",
             row.case,
             row.system,
             cell(row.requests_per_s, 0, row.to_nginx.requests_per_s),

@@ -188,6 +188,7 @@ impl Bed {
             pid: self.node.guard.id(),
             beside: None,
             rotate: None,
+            at_half: false,
         }
     }
 

@@ -45,16 +45,17 @@ impl Bed {
                 pid: worker,
                 beside: None,
                 rotate: None,
+                at_half: false,
             });
         }
         if let Some(nginx) = &nginx {
             let (address, worker) = start_nginx_cache(nginx, folder, upstream, &mut others)?;
-            loads.push(cache_load("nginx", address, worker));
+            loads.extend(cache_loads("nginx", address, worker));
         }
         match find("varnishd") {
             Some(varnish) => {
                 let (address, worker) = start_varnish(&varnish, folder, upstream, &mut others)?;
-                loads.push(cache_load("varnish", address, worker));
+                loads.extend(cache_loads("varnish", address, worker));
             }
             None => eprintln!(
                 "varnish is missing, measuring without it; to get it: apt-get install varnish"
@@ -133,7 +134,7 @@ fn answer(mut connection: TcpStream) -> std::io::Result<()> {
 
 const BODY_BYTES: usize = 1024;
 
-fn start_own_upstream(others: &mut Vec<Guard>) -> anyhow::Result<SocketAddr> {
+pub(super) fn start_own_upstream(others: &mut Vec<Guard>) -> anyhow::Result<SocketAddr> {
     let mut command = pinned(1, &std::env::current_exe()?);
     let mut guard = Guard::spawn(
         "the upstream",
@@ -149,7 +150,7 @@ fn start_own_upstream(others: &mut Vec<Guard>) -> anyhow::Result<SocketAddr> {
     )))
 }
 
-fn start_nginx_upstream(
+pub(super) fn start_nginx_upstream(
     nginx: &Path,
     folder: &Path,
     others: &mut Vec<Guard>,
@@ -229,16 +230,18 @@ fn start_varnish(
     Ok((address, worker))
 }
 
-fn cache_load(system: &'static str, address: SocketAddr, pid: u32) -> Load {
-    Load {
-        case: "cache-hit",
+/// As many hits as there can be, and half as many.
+fn cache_loads(system: &'static str, address: SocketAddr, pid: u32) -> [Load; 2] {
+    [("cache-hit", false), ("cache-hit-latency", true)].map(|(case, at_half)| Load {
+        case,
         system,
         url: format!("http://{address}/"),
         headers: Vec::new(),
         pid,
         beside: None,
         rotate: None,
-    }
+        at_half,
+    })
 }
 
 /// Starts nginx with one worker on a free port, and waits until it accepts.
@@ -302,6 +305,7 @@ fn start_wasmtime(wasmtime: &Path, hello: &Path, others: &mut Vec<Guard>) -> any
         pid,
         beside: None,
         rotate: None,
+        at_half: false,
     })
 }
 
@@ -405,12 +409,17 @@ fn node_loads(node: &Node) -> Vec<Load> {
             pid: node.guard.id(),
             beside: None,
             rotate: None,
+            at_half: false,
         }
     };
     vec![
         load("bare", "tidegate", "bare", false),
         load("pipeline", "tidegate", "pipeline", true),
         load("cache-hit", "tidegate", "cached", true),
+        Load {
+            at_half: true,
+            ..load("cache-hit-latency", "tidegate", "cached", true)
+        },
         load("function", "tidegate-reuse", "reuse", false),
         load("function", "tidegate-request", "request", false),
     ]
