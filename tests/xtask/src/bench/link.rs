@@ -72,6 +72,7 @@ impl Region {
             pid: self.edge.guard.id(),
             beside: Some(self.origin.guard.id()),
             rotate: None,
+            at_half: false,
         }
     }
 }

@@ -52,6 +52,7 @@ pub fn run(binary: &Path, folder: &Path) -> anyhow::Result<Row> {
         url: format!("http://{}/s/", node.address),
         headers: vec!["Host: bench.execute-api.local.localhost".to_owned()],
         pid: node.guard.id(),
+        beside: None,
         rotate: Some(OBJECTS),
         at_half: false,
     };
