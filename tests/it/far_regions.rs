@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use http::Response;
 use tidegate_tests::linked::put;
-use tidegate_tests::network::Network;
-use tidegate_tests::world::{AWAY, HOME, Viewer, World, in_step_over, network};
-use tidegate_tests::{Api, Operation, PATIENCE, TestNode, TestOrigin, binary, text, until};
+use tidegate_tests::network::{Network, Path};
+use tidegate_tests::world::{AWAY, HOME, Viewer, World, follower, in_step_over, network, origin};
+use tidegate_tests::{Api, Operation, PATIENCE, Setup, TestNode, TestOrigin, binary, text, until};
 use tokio::time::timeout;
 
 /// What was measured, by what and then by region.
@@ -104,6 +104,9 @@ async fn latencies(world: &World, figures: &mut Figures) {
         let here = world.network.region(edge.region);
         let mut near = Viewer::new(here, edge.node.address());
         let mut far = Viewer::new(here, world.origin.address());
+        for viewer in [&mut near, &mut far] {
+            viewer.get("/to/kept/a").await.unwrap(); // connects, and fills the cache
+        }
         [
             asked(&mut near, |_| "/to/kept/a".to_owned()).await,
             asked(&mut far, |_| "/to/kept/a".to_owned()).await,
@@ -134,13 +137,11 @@ async fn latencies(world: &World, figures: &mut Figures) {
 /// Asks some times on a kept connection, each answer checked; sorted times.
 async fn asked(viewer: &mut Viewer<'_>, path: impl Fn(usize) -> String) -> Vec<Duration> {
     let mut times = Vec::new();
-    for turn in 0..=TURNS {
+    for turn in 0..TURNS {
         let path = path(turn);
         let began = Instant::now();
         let reply = viewer.get(&path).await.unwrap();
-        if turn > 0 {
-            times.push(began.elapsed()); // the first one makes the connection, and fills the cache
-        }
+        times.push(began.elapsed());
         reply.assert_status(200);
         assert_eq!(
             reply.text(),
@@ -310,6 +311,75 @@ async fn a_region_that_is_cut_off(world: &World, upstream: &TestOrigin, figures:
         holds(&mut viewer, "/to/kept/stays").await,
         "nobody purged it"
     );
+}
+
+/// The path to the nearest origin is cut, without a word to anybody, while an edge forwards.
+#[tokio::test]
+async fn where_the_path_to_the_nearest_origin_is_cut_another_one_answers_within_two_seconds() {
+    let network = match Network::start(&["near", "far", "here"], SEED) {
+        Ok(network) => network,
+        Err(missing) => {
+            eprintln!("SKIPPED: {missing}");
+            return;
+        }
+    };
+    for (a, b, rtt_ms) in [
+        ("near", "here", 20),
+        ("far", "here", 80),
+        ("near", "far", 60),
+    ] {
+        let rtt = Duration::from_millis(rtt_ms);
+        network.connect(
+            a,
+            b,
+            Path {
+                rtt,
+                loss: 0.0,
+                bytes_per_second: None,
+            },
+        );
+    }
+    let near = network.region("near");
+    let serving = TestOrigin::start_at(near.address(), |request| async move {
+        Response::new(text(request.uri().path().to_owned()))
+    });
+    let upstream = near.within(serving).await;
+    let with =
+        |setup: Setup| setup.api_with("api", &definition("one", &upstream), "[api.stage.test]");
+    let first = origin(&network, "near", with).await;
+    let home = ("near", &first);
+    let second = follower(&network, "far", "origin", home, &[first.link()]).await;
+    let edge = follower(
+        &network,
+        "here",
+        "edge",
+        home,
+        &[first.link(), second.link()],
+    )
+    .await;
+
+    let mut viewer = Viewer::new(network.region("here"), edge.address());
+    viewer.get("/to/first").await.unwrap().assert_status(200);
+    let before = asked(&mut viewer, |turn| format!("/to/before/{turn}")).await;
+    let (rtt, other) = (Duration::from_millis(20), Duration::from_millis(80));
+    assert!(
+        (rtt..other).contains(&percentile(&before, 50)),
+        "the nearest one answers"
+    );
+    network.cut("near", "here");
+    let after = asked(&mut viewer, |turn| format!("/to/after/{turn}")).await;
+    assert!(percentile(&after, 50) >= other, "the other one answers");
+    let figures = format!("cut from the nearest origin: {}\n", shown(&after));
+    std::io::stderr().write_all(figures.as_bytes()).unwrap();
+    network.heal("near", "here");
+    until("the nearest one answers again", async || {
+        let began = Instant::now();
+        viewer.get("/to/again").await.ok()?;
+        (began.elapsed() < other).then_some(())
+    })
+    .await;
+    let slowest = percentile(&after, 100);
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }
 
 /// What became of the requests of one edge's viewers.

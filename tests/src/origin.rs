@@ -1,6 +1,6 @@
 //! Servers that the gateway's integrations ask.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -51,7 +51,7 @@ impl TestOrigin {
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start_with(None, handler).await
+        Self::start_with(Ipv4Addr::LOCALHOST, None, handler).await
     }
 
     /// Answers each request by `handler`, over TLS.
@@ -60,7 +60,12 @@ impl TestOrigin {
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start_with(Some(TlsAcceptor::from(config)), handler).await
+        Self::start_with(
+            Ipv4Addr::LOCALHOST,
+            Some(TlsAcceptor::from(config)),
+            handler,
+        )
+        .await
     }
 
     /// Answers every request with 200 and `body`.
@@ -73,12 +78,21 @@ impl TestOrigin {
         Self::start(echo).await
     }
 
-    async fn start_with<H, F>(tls: Option<TlsAcceptor>, handler: H) -> Self
+    /// As [`TestOrigin::start`], where other regions reach it.
+    pub async fn start_at<H, F>(address: Ipv4Addr, handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_with(address, None, handler).await
+    }
+
+    async fn start_with<H, F>(address: Ipv4Addr, tls: Option<TlsAcceptor>, handler: H) -> Self
+    where
+        H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared {
             requests: AtomicUsize::new(0),

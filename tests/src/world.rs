@@ -56,13 +56,7 @@ pub fn network(seed: u64) -> Result<Network, Missing> {
 impl World {
     /// Starts an origin with what `with` gives it, and edges that join it.
     pub async fn start(network: Network, with: impl FnOnce(Setup) -> Setup) -> Self {
-        let home = network.region(HOME);
-        let at = home.address();
-        let text = format!(
-            "[node]\nname = 'origin'\nregion = '{HOME}'\nthreads = 1\ndata = 'data'\nrole = 'origin'\n\
-             [[listener]]\naddress = '{at}:{LISTENER}'\n[link]\naddress = '{at}:{LINK}'"
-        );
-        let origin = home.within(with(TestNode::with(&text)).start()).await;
+        let origin = origin(&network, HOME, with).await;
         let mut edges = Vec::new();
         for (region, _) in AWAY {
             let node = edge(&network, region, &origin).await;
@@ -89,17 +83,33 @@ impl World {
 }
 
 async fn edge(network: &Network, region: &'static str, origin: &TestNode) -> TestNode {
+    follower(network, region, "edge", (HOME, origin), &[origin.link()]).await
+}
+
+/// Starts a node that follows `origin` by the ways that lead to `addresses`; an origin has a link of its own.
+pub async fn follower(
+    network: &Network,
+    region: &str,
+    role: &str,
+    (home, origin): (&str, &TestNode),
+    addresses: &[SocketAddr],
+) -> TestNode {
     let here = network.region(region);
-    let text = format!(
-        "[node]\nname = 'edge-{region}'\nregion = '{region}'\nthreads = 1\ndata = 'data'\nrole = 'edge'\n\
-         [[listener]]\naddress = '{}:{LISTENER}'\n[[origin]]\naddress = '{}'",
-        here.address(),
-        origin.link()
+    let at = here.address();
+    let mut text = format!(
+        "[node]\nname = '{role}-{region}'\nregion = '{region}'\nthreads = 1\ndata = 'data'\nrole = '{role}'\n\
+         [[listener]]\naddress = '{at}:{LISTENER}'\n"
     );
+    for address in addresses {
+        text.push_str(&format!("[[origin]]\naddress = '{address}'\n"));
+    }
+    if role == "origin" {
+        text.push_str(&format!("[link]\naddress = '{at}:{LINK}'\n"));
+    }
     let setup = TestNode::with(&text).written_down();
     let token = network
-        .region(HOME)
-        .within(async { token(origin, "edge") })
+        .region(home)
+        .within(async { token(origin, role) })
         .await;
     let join = async {
         Command::new(binary())
@@ -117,6 +127,21 @@ async fn edge(network: &Network, region: &'static str, origin: &TestNode) -> Tes
         node
     })
     .await
+}
+
+/// An origin at `region`'s address, with what `with` gives it.
+pub async fn origin(
+    network: &Network,
+    region: &str,
+    with: impl FnOnce(Setup) -> Setup,
+) -> TestNode {
+    let here = network.region(region);
+    let at = here.address();
+    let text = format!(
+        "[node]\nname = 'origin'\nregion = '{region}'\nthreads = 1\ndata = 'data'\nrole = 'origin'\n\
+         [[listener]]\naddress = '{at}:{LISTENER}'\n[link]\naddress = '{at}:{LINK}'"
+    );
+    here.within(with(TestNode::with(&text)).start()).await
 }
 
 /// Waits until an edge serves what the origin does.
