@@ -1,6 +1,7 @@
 //! Edges in front of an origin: what is decided where, and what passes between them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -347,7 +348,7 @@ impl Router {
                         if is_closed.load(Ordering::Relaxed) {
                             continue;
                         }
-                        if !ways.contains_key(&from) {
+                        if let Entry::Vacant(way) = ways.entry(from) {
                             let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
                             far.connect(to).await.unwrap();
                             let (near, back) = (near.clone(), far.clone());
@@ -357,7 +358,7 @@ impl Router {
                                     _ = near.send_to(&datagram[..length], from).await;
                                 }
                             });
-                            ways.insert(from, far);
+                            way.insert(far);
                         }
                         _ = ways[&from].send(&datagram[..length]).await;
                     }

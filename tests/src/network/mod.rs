@@ -1,6 +1,6 @@
 //! Regions on one machine: network namespaces, and a relay between them that is far, loses packets, and can be cut.
 //!
-//! Each [`Region`] is a namespace with a TUN device; [`relay`] carries IPv4 packets between the devices, since kernels of
+//! Each [`Region`] is a namespace with a TUN device; `relay` carries IPv4 packets between the devices, since kernels of
 //! small machines have no `netem`. [`Region::within`] makes sockets and processes there. Nothing of it has a name on the
 //! machine: a namespace ends with its last process and socket, a device with its last descriptor, also after a panic or a
 //! kill.
