@@ -59,7 +59,7 @@ pub struct Control {
 /// What the admin address asks for.
 pub enum Command {
     /// Put another version of a plugin in force, for all requests or for some.
-    Swap(Swap, Reply<Swapped>),
+    Swap(Box<Swap>, Reply<Swapped>),
     /// Make the canary the only version.
     Promote(String, Reply<Report>),
     /// End the canary, or go back to the version before.
@@ -379,7 +379,7 @@ impl Control {
     async fn obey(&mut self, command: Command) {
         // Who asked may have left: the command was carried out all the same.
         match command {
-            Command::Swap(swap, reply) => drop(reply.send(self.swap(swap).await)),
+            Command::Swap(swap, reply) => drop(reply.send(self.swap(*swap).await)),
             Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin))),
             Command::RollBack(plugin, reply) => drop(reply.send(self.roll_back(&plugin).await)),
             Command::Adopt(manifest, reply) => drop(reply.send(self.adopt(&manifest).await)),

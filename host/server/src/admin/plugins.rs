@@ -54,7 +54,11 @@ async fn swap(commands: &Commands, name: &str, request: Request<Incoming>) -> Re
         );
     };
     match read(name, request).await {
-        Ok(swap) => done(commands.send(|reply| Command::Swap(swap, reply)).await),
+        Ok(swap) => done(
+            commands
+                .send(|reply| Command::Swap(Box::new(swap), reply))
+                .await,
+        ),
         Err(refusal) => refusal,
     }
 }
