@@ -192,6 +192,12 @@ async fn the_log_of_a_plugin_has_its_lines_and_faults_with_request_and_binding_a
         "{later}"
     );
     assert_eq!(lines(plugin(&node, &["logs", "useful"]).await), "");
+    let request = http::Request::builder()
+        .uri("/tidegate/v1/logs")
+        .header("host", "attacker.example:9080");
+    node.ask_admin(request.body(bytes::Bytes::new()).unwrap())
+        .await
+        .assert_status(403);
 }
 
 #[tokio::test]

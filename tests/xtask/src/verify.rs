@@ -415,7 +415,7 @@ static GUESTS: [Guest; 9] = [
     },
     Guest {
         name: "OCI registries",
-        tests: &["registry::"],
+        tests: &["registry::", "signatures::a_signature_goes_with"],
         get: "apt-get install docker-registry",
         there: || find("docker-registry").is_some(),
     },

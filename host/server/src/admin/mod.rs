@@ -1,7 +1,8 @@
 //! The admin address: health, metrics, what the node serves, and the plugin versions that it is handed.
 //!
 //! It faces this machine, where browsers run pages of strangers. So what changes anything takes a method that no page can
-//! send without asking first (PUT), and a `Host` that is this machine's own, so that no name of a stranger's leads here.
+//! send without asking first (PUT), and a `Host` that is this machine's own, so that no name of a stranger's leads here. The
+//! latter goes for what plugins log as well.
 
 mod cache;
 mod logs;
@@ -62,17 +63,19 @@ pub struct Admin {
 impl Service for Admin {
     async fn call(self: Rc<Self>, request: Request<Incoming>, _: Rc<Connection>) -> Response<Body> {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        if !read && !is_local(&request) {
+        // What plugins say may name people and secrets: it is for no stranger's page either.
+        let guarded = !read || request.uri().path() == LOGS;
+        if guarded && !is_local(&request) {
             return message(
                 StatusCode::FORBIDDEN,
-                "changes are taken where Host is an address or localhost",
+                "changes are taken, and logs given, where Host is an address or localhost",
             );
         }
         match (read, request.uri().path()) {
             (true, "/healthz") => message(StatusCode::OK, "alive"),
             (true, "/readyz") => self.ready(),
             (true, "/metrics") => self.metrics(),
-            (true, "/tidegate/v1/logs") => self.logs.answer(&request),
+            (true, LOGS) => self.logs.answer(&request),
             (true, "/tidegate/v1/usage") => reply::json(&self.usage()),
             (true, "/tidegate/v1/node") => reply::json(&self.node()),
             (_, "/tidegate/v1/cache" | "/tidegate/v1/cache/purge") => {
@@ -177,3 +180,5 @@ fn message(status: StatusCode, message: &str) -> Response<Body> {
     *response.status_mut() = status;
     response
 }
+
+const LOGS: &str = "/tidegate/v1/logs";
