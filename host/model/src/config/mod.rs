@@ -29,7 +29,7 @@ pub use key::{ApiKey, Secret, SecretSource, StageName};
 pub use limits::{Limits, Log, LogFormat, Timeouts};
 pub use link::{Link, Origin, Role, is_host_and_port};
 pub use listener::{Admin, Listener, ListenerTls, Private, Protocols};
-pub use node::{Node, is_node_name};
+pub use node::{Node, Text, is_node_name};
 pub use signatures::{PublicKey, Signatures};
 pub use units::{ByteSize, DurationText};
 pub use upstream::{

@@ -1,7 +1,9 @@
 //! The whole file, and `[node]`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,11 +23,35 @@ use super::source::Source;
 use super::units::ByteSize;
 use super::upstream::{Upstream, UpstreamFile};
 
+/// A configuration as it was written. Its `Debug` form leaves it out: it can hold keys.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Text(Arc<str>);
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// All that a node is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// As it was written.
-    pub text: Arc<str>,
+    pub text: Text,
     /// `None`: the host name.
     pub name: Option<String>,
     pub role: Role,
@@ -134,7 +160,7 @@ impl NodeFile {
         let secrets = named(self.secret, SecretFile::compile, source);
         let cache = self.cache.unwrap_or_default();
         Node {
-            text: Arc::default(), // the caller's
+            text: Text::default(), // the caller's
             artifacts,
             name: node.name.and_then(|name| name_of(name, source)),
             role: node.role.map(Spanned::into_inner).unwrap_or_default(),
