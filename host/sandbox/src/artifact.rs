@@ -58,6 +58,11 @@ impl Artifacts {
         Some(sealed)
     }
 
+    /// Whether there is a file of it.
+    pub(crate) fn has(&self, engine: &Engine, hash: &str) -> bool {
+        self.path(engine, hash).exists()
+    }
+
     /// Keeps the machine code. A failure costs the next start its time, so it is only logged.
     pub(crate) fn write(&self, engine: &Engine, hash: &str, code: &[u8]) {
         let path = self.path(engine, hash);

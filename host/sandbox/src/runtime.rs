@@ -135,6 +135,12 @@ impl Runtime {
         self.artifacts.as_ref()?.read(&self.plain.engine, hash)
     }
 
+    /// Whether that machine code is kept; what it is worth is seen when it is loaded.
+    pub fn has_artifact(&self, hash: &str) -> bool {
+        let artifacts = self.artifacts.as_ref();
+        artifacts.is_some_and(|artifacts| artifacts.has(&self.plain.engine, hash))
+    }
+
     /// Keeps machine code that another node compiled, so that the component with this hash need not be compiled here. Loading
     /// it is trusting it as one's own: only from a node that this one takes its plugins from.
     pub fn keep_artifact(&self, hash: &str, code: &[u8]) {

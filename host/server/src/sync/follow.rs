@@ -178,10 +178,8 @@ impl Follower {
                 self.stands(address, at)?;
             }
             Event::Snapshot { manifest } => {
-                // Only through `read`, which says what a snapshot may be.
-                let manifest =
-                    Manifest::read(&serde_json::to_vec(&*manifest)?).map_err(anyhow::Error::msg)?;
-                self.want(place, Arc::new(manifest));
+                manifest.check().map_err(anyhow::Error::msg)?;
+                self.want(place, Arc::from(manifest));
             }
         }
         Ok(())
@@ -277,7 +275,7 @@ impl Follower {
         let uncompiled: Vec<&String> = manifest
             .components
             .iter()
-            .filter(|hash| self.runtime.artifact(hash).is_none())
+            .filter(|hash| !self.runtime.has_artifact(hash))
             .collect();
         let fetching_files = stream::iter(missing)
             .map(|(hash, bytes)| async move {

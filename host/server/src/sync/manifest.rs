@@ -59,17 +59,18 @@ impl Manifest {
         }
         let no = |error: serde_json::Error| format!("it is no snapshot: {error}");
         let Format { format } = serde_json::from_slice(text).map_err(no)?;
-        if format != FORMAT {
-            return Err(format!(
-                "it has format {format}, this node reads format {FORMAT}: both nodes should have one version of Tidegate"
-            ));
-        }
+        check_format(format)?;
         let manifest: Self = serde_json::from_slice(text).map_err(no)?;
         manifest.check()?;
         Ok(manifest)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Sees that it is what a snapshot can be.
+    ///
+    /// # Errors
+    /// A sentence on what it cannot.
+    pub fn check(&self) -> Result<(), String> {
+        check_format(self.format)?;
         let hashes = self.files.keys().chain(self.versions.values());
         let hashes = hashes.chain(self.signatures.keys());
         if let Some(other) = hashes.chain(&self.components).find(|it| !is_hash(it)) {
@@ -131,6 +132,15 @@ impl Manifest {
             ..own.clone()
         })
     }
+}
+
+fn check_format(format: u32) -> Result<(), String> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    Err(format!(
+        "it has format {format}, this node reads format {FORMAT}: both nodes should have one version of Tidegate"
+    ))
 }
 
 /// Octets in hex.
