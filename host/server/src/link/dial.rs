@@ -579,7 +579,7 @@ impl Made {
 
 fn ping() -> Request<Body> {
     let mut request = Request::new(Body::Empty);
-    *request.uri_mut() = super::uri(super::PING);
+    *request.uri_mut() = super::uri(super::PING).expect("a path of ours");
     request
 }
 

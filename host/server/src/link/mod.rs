@@ -31,13 +31,15 @@ pub enum LinkError {
 }
 
 /// A resource of the link's own.
-pub fn uri(path: &str) -> Uri {
-    let uri = Uri::builder()
+///
+/// # Errors
+/// Where the path and the query are none: what another node said can stand in them.
+pub fn uri(path: &str) -> Result<Uri, http::Error> {
+    Uri::builder()
         .scheme("https")
         .authority(crate::identity::ORIGIN_NAME)
         .path_and_query(path)
-        .build();
-    uri.expect("a path of ours")
+        .build()
 }
 
 pub const ALPN_H3: &[u8] = b"h3";

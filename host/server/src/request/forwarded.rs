@@ -98,6 +98,9 @@ fn arrived(
         .find(|stage| stage.scope == told.stage)
         .ok_or_else(|| format!("no stage {:?}", told.stage))?
         .clone();
+    if head.uri.path().get(told.offset..).is_none() {
+        return Err(format!("offset {} is not in the path", told.offset));
+    }
     let matched = below(head.uri.path(), told.offset);
     let (route, params) = match stage.routes.select(&head.method, matched) {
         Selection::Matched { entry, params } if stage.entries[entry].key == told.route => {

@@ -13,6 +13,7 @@ use futures_util::{StreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
+use tidegate_model::uri;
 use tidegate_sandbox::Runtime;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -137,7 +138,7 @@ impl Follower {
         let query = format!(
             "{EVENTS}?snapshot={}&epoch={}&purge={}",
             has.as_deref().unwrap_or_default(),
-            at.epoch,
+            uri::encode_query(&at.epoch), // an origin's word
             at.number
         );
         let mut body = self.get(place, &query).await?;
@@ -390,7 +391,7 @@ impl Follower {
 
     async fn get(&self, place: usize, path: &str) -> Result<Body> {
         let mut request = Request::new(Body::Empty);
-        *request.uri_mut() = link::uri(path);
+        *request.uri_mut() = link::uri(path)?;
         self.send(place, request).await
     }
 
@@ -406,7 +407,7 @@ impl Follower {
     async fn post(&self, place: usize, path: &str, content: Vec<u8>) -> Result<Bytes> {
         let mut request = Request::new(Body::from(Bytes::from(content)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = link::uri(path);
+        *request.uri_mut() = link::uri(path)?;
         let body = self.send(place, request).await?;
         Ok(tokio::time::timeout(ANSWER_TIMEOUT, body.collect(ANSWER_BYTES_MAX)).await??)
     }

@@ -147,7 +147,7 @@ impl Purges {
     pub fn since(&self, position: &Position) -> Missed {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let last = *self.last.borrow();
-        let first = last - kept.lines.len() as u64;
+        let first = last.saturating_sub(kept.lines.len() as u64);
         if position.epoch != self.epoch || !(first..=last).contains(&position.number) {
             return Missed::Unknown;
         }
