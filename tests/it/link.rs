@@ -426,23 +426,23 @@ async fn a_link_that_is_made_again_sends_what_is_safe_with_its_first_packet() {
     }
 }
 
-#[tokio::test]
-async fn an_origin_that_is_killed_under_load_costs_no_answer_for_longer_than_two_seconds() {
-    let upstream = TestOrigin::saying("hello").await;
-    let first = origin_to(&upstream).await;
-    // Another origin of the region: it serves what the first one does.
-    let second = follower_setup(
-        "second",
-        "origin",
-        &first,
-        &[],
-        "[link]\naddress = '127.0.0.1:0'",
-    )
-    .start()
-    .await;
+/// Two origins of a region, the second of which serves what the first does, and an edge of both.
+async fn two_origins(upstream: &TestOrigin) -> (TestNode, TestNode, TestNode) {
+    let first = origin_to(upstream).await;
+    let link = "[link]\naddress = '127.0.0.1:0'";
+    let second = follower_setup("second", "origin", &first, &[], link)
+        .start()
+        .await;
     ready(&second).await;
     let edge = edge("edge-1", &first, &[first.link(), second.link()]).await;
     in_step(&first, &[&second, &edge]).await;
+    (first, second, edge)
+}
+
+#[tokio::test]
+async fn an_origin_that_is_killed_under_load_costs_no_answer_for_longer_than_two_seconds() {
+    let upstream = TestOrigin::saying("hello").await;
+    let (first, _second, edge) = two_origins(&upstream).await;
     let load = Load::start(&edge, "/test/open/a", 4);
     load.more(200).await;
     let killed = Instant::now();
@@ -458,19 +458,7 @@ async fn an_origin_that_is_killed_under_load_costs_no_answer_for_longer_than_two
 #[tokio::test]
 async fn an_origin_that_ends_in_order_loses_no_request() {
     let upstream = TestOrigin::saying("hello").await;
-    let first = origin_to(&upstream).await;
-    let second = follower_setup(
-        "second",
-        "origin",
-        &first,
-        &[],
-        "[link]\naddress = '127.0.0.1:0'",
-    )
-    .start()
-    .await;
-    ready(&second).await;
-    let edge = edge("edge-1", &first, &[first.link(), second.link()]).await;
-    in_step(&first, &[&second, &edge]).await;
+    let (first, _second, edge) = two_origins(&upstream).await;
     let load = Load::start(&edge, "/test/open/a", 4);
     load.more(200).await;
     let began = Instant::now();
