@@ -189,6 +189,33 @@ address = '127.0.0.2:{}'
     assert!(text.contains("tag=shop"), "{text}");
 }
 
+/// A secret that comes with a snapshot is there when the plugins of that snapshot are configured.
+#[tokio::test]
+async fn a_secret_of_the_origin_is_at_hand_when_an_edge_configures_its_plugins() {
+    let binding = serde_json::json!({
+        "step": "response-transform", "plugin": "capable",
+        "grants": { "secrets": ["token"], "shared-cache": true, "metrics": true },
+    });
+    let api = Api::new().route("GET /a", Operation::mock("in").binding(binding));
+    let origin = origin_named("home", "")
+        .api(&saying("none"))
+        .plugin("capable", &fixture("capable"))
+        .file("token.txt", b"for capable only\n")
+        .start()
+        .await;
+    let edge = edge("one", &origin, &[]).await;
+    // Both come by a reload: the plugin is bound, and the secret is new.
+    let definition = origin.path("api.openapi.yaml");
+    std::fs::write(definition, api.text()).unwrap();
+    origin.edit("[link]", "[secret.token]\nfile = 'token.txt'\n[link]");
+    for node in [&origin, &edge] {
+        until("the secret is shown", async || {
+            (node.get("/test/a").await.header("x-token") == "for capable only").then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn edge_apis_answer_on_edges_and_regional_ones_at_their_origin_only() {
     let regional = "endpoint = 'REGIONAL'\n[api.stage.test]";

@@ -19,7 +19,7 @@ use crate::cli::check_name;
 use crate::deploy::{Deployed, Deployer};
 use crate::listen::tls::Tls;
 use crate::membership::Membership;
-use crate::node::{apply_state, identity_of, upstream_settings};
+use crate::node::{apply_state, identity_of, offer_secrets, upstream_settings};
 use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::serving::{Canary, Serving, Terms};
@@ -293,6 +293,7 @@ impl Control {
         let (node, components) = followed_node(&self.own, &membership, Some(manifest))?;
         let upstreams = upstream_settings(&node)?;
         let before = self.serving.load_full();
+        offer_secrets(&node, &self.services)?;
         let deployed = self
             .deployer
             .deploy(
@@ -333,6 +334,7 @@ impl Control {
                 Some(draw_up(membership, path, name, node, components).await?)
             }
         };
+        offer_secrets(node, &self.services)?;
         self.deployer
             .deploy(node, components, manifest, Some(&before.stable))
             .await

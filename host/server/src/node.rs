@@ -1,6 +1,7 @@
 //! A running node: puts its parts together, serves until it is told to end, and takes new snapshots meanwhile.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::rc::Rc;
@@ -135,6 +136,7 @@ impl Starting<'_> {
             membership: membership.as_deref(),
             versions: &versions,
             deployer: &deployer,
+            services: &services,
         };
         let (node, first) = first.deploy(node, last).await?;
         apply_state(&node, &services, &store)?;
@@ -295,6 +297,7 @@ struct First<'a> {
     membership: Option<&'a Membership>,
     versions: &'a Versions,
     deployer: &'a Deployer,
+    services: &'a NodeServices,
 }
 
 impl First<'_> {
@@ -343,6 +346,7 @@ impl First<'_> {
         components: &Components,
         manifest: Option<Manifest>,
     ) -> Result<Deployed> {
+        offer_secrets(node, self.services)?;
         let deployed = self.deployer.deploy(node, components, manifest, None).await;
         deployed.map_err(|problems| anyhow::anyhow!("{problems}"))
     }
@@ -557,6 +561,19 @@ async fn serve_admin(socket: TcpListener, service: Admin, timeouts: config::Time
     {
         tracing::error!(%error, "the admin address ended");
     }
+}
+
+/// Hands out the secrets that a deployment's plugins may read while they are configured, beside those in use; who may have
+/// which is the grants' matter.
+pub(crate) fn offer_secrets(node: &Node, services: &NodeServices) -> Result<()> {
+    let mut secrets = BTreeMap::clone(&services.secrets.load());
+    for (name, secret) in &node.secrets {
+        if !secrets.contains_key(name) {
+            secrets.insert(name.clone(), secret_value(name, &secret.source)?);
+        }
+    }
+    services.secrets.store(Arc::new(secrets));
+    Ok(())
 }
 
 /// Gives the services what deployments need beside snapshots: keys, secrets, tables.
