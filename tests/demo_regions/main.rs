@@ -10,10 +10,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http::Response;
 use tidegate_tests::linked::put;
-use tidegate_tests::world::{AWAY, Edge, HOME, Viewer, World, network};
-use tidegate_tests::{Api, Operation, Stopped, TestNode, TestOrigin, text};
+use tidegate_tests::world::{AWAY, Edge, HOME, Viewer, World, definition, network, upstream};
+use tidegate_tests::{Stopped, TestNode, TestOrigin};
 use tokio::sync::Mutex;
 
 use crate::board::Board;
@@ -53,11 +52,14 @@ async fn main() -> ExitCode {
         "starting an origin in {HOME} and edges in {} …",
         AWAY.map(|(region, _)| region).join(", ")
     );
-    let upstream = network.region(HOME).within(upstream()).await;
+    let upstream = network
+        .region(HOME)
+        .within(upstream(Duration::from_secs(30)))
+        .await;
     let world = World::start(network, |setup| {
         setup.api_with(
             "api",
-            &definition(1, &upstream),
+            &definition("1", &upstream),
             "[api.stage.test]\ncache = 'http'",
         )
     })
@@ -89,30 +91,6 @@ fn arguments() -> Result<Option<Duration>, String> {
         },
         _ => Err("cargo demo-regions [--seconds N]".to_owned()),
     }
-}
-
-fn definition(version: u32, upstream: &TestOrigin) -> String {
-    let uri = format!("http://{}/{{proxy}}", upstream.address());
-    let api = Api::new()
-        .route("GET /version", Operation::mock(&version.to_string()))
-        .route("GET /to/{proxy+}", Operation::proxy(&uri));
-    api.text()
-}
-
-/// Says its path; what is below `/kept` may be cached for half a minute.
-async fn upstream() -> TestOrigin {
-    TestOrigin::start(|request| async move {
-        let path = request.uri().path().to_owned();
-        let cache = match path.starts_with("/kept") {
-            true => "max-age=30",
-            false => "no-store",
-        };
-        let mut response = Response::new(text(path));
-        let value = http::HeaderValue::from_static(cache);
-        response.headers_mut().insert("cache-control", value);
-        response
-    })
-    .await
 }
 
 impl Demo {
@@ -218,7 +196,7 @@ impl Demo {
             Some(Origin::Up(origin)) => origin.path("api.openapi.yaml"),
             _ => return,
         };
-        if let Err(error) = std::fs::write(file, definition(version, &self.upstream)) {
+        if let Err(error) = std::fs::write(file, definition(&version.to_string(), &self.upstream)) {
             self.board.say(format!("not deployed: {error}"));
         } else {
             self.board

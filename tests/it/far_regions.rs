@@ -10,8 +10,10 @@ use futures_util::future::join_all;
 use http::Response;
 use tidegate_tests::linked::put;
 use tidegate_tests::network::{Network, Path};
-use tidegate_tests::world::{AWAY, HOME, Viewer, World, follower, in_step_over, network, origin};
-use tidegate_tests::{Api, Operation, PATIENCE, Setup, TestNode, TestOrigin, binary, text, until};
+use tidegate_tests::world::{
+    AWAY, HOME, Viewer, World, definition, follower, in_step_over, network, origin, upstream,
+};
+use tidegate_tests::{PATIENCE, Setup, TestNode, TestOrigin, binary, text, until};
 use tokio::time::timeout;
 
 /// What was measured, by what and then by region.
@@ -45,30 +47,6 @@ impl Figures {
     }
 }
 
-fn definition(version: &str, upstream: &TestOrigin) -> String {
-    let uri = format!("http://{}/{{proxy}}", upstream.address());
-    let api = Api::new()
-        .route("GET /version", Operation::mock(version))
-        .route("ANY /to/{proxy+}", Operation::proxy(&uri));
-    api.text()
-}
-
-/// Says its path; what is below `/kept` may be cached.
-async fn upstream() -> TestOrigin {
-    TestOrigin::start(|request| async move {
-        let path = request.uri().path().to_owned();
-        let cache = match path.starts_with("/kept") {
-            true => "max-age=3600",
-            false => "no-store",
-        };
-        let mut response = Response::new(text(path));
-        let value = http::HeaderValue::from_static(cache);
-        response.headers_mut().insert("cache-control", value);
-        response
-    })
-    .await
-}
-
 #[tokio::test]
 async fn regions_far_from_their_origin() {
     let network = match network(SEED) {
@@ -78,7 +56,10 @@ async fn regions_far_from_their_origin() {
             return;
         }
     };
-    let upstream = network.region(HOME).within(upstream()).await;
+    let upstream = network
+        .region(HOME)
+        .within(upstream(Duration::from_secs(3600)))
+        .await;
     let world = World::start(network, |setup| {
         setup.api_with(
             "api",

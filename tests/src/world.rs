@@ -5,12 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 
 use crate::client::{Connection, Reply};
 use crate::linked::{ready, snapshot, token};
 use crate::network::{Missing, Network, Path, Region};
 use crate::node::TestNode;
+use crate::openapi::{Api, Operation};
+use crate::origin::{TestOrigin, text};
 use crate::setup::{NODE_FILE, Setup, binary};
 use crate::wait::until;
 
@@ -212,3 +214,28 @@ impl<'w> Viewer<'w> {
 
 const LISTENER: u16 = 8080;
 const LINK: u16 = 7443;
+
+/// The definition of an API that tells its version and is a proxy of `upstream`.
+pub fn definition(version: &str, upstream: &TestOrigin) -> String {
+    let uri = format!("http://{}/{{proxy}}", upstream.address());
+    let api = Api::new()
+        .route("GET /version", Operation::mock(version))
+        .route("ANY /to/{proxy+}", Operation::proxy(&uri));
+    api.text()
+}
+
+/// Says its path; what is below `/kept` may be cached for so long.
+pub async fn upstream(kept: Duration) -> TestOrigin {
+    TestOrigin::start(move |request| async move {
+        let path = request.uri().path().to_owned();
+        let cache = match path.starts_with("/kept") {
+            true => format!("max-age={}", kept.as_secs()),
+            false => "no-store".to_owned(),
+        };
+        let mut response = Response::new(text(path));
+        let value = cache.try_into().expect("a field's value");
+        response.headers_mut().insert("cache-control", value);
+        response
+    })
+    .await
+}
