@@ -1,7 +1,7 @@
 //! Files that are there whole, and flushed, or as they were before: also after a `kill -9` or a power cut.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -19,6 +19,27 @@ pub fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
 /// As [`replace`].
 pub fn replace_private(file: &Path, content: &[u8]) -> io::Result<()> {
     replace_with(file, content, 0o600)
+}
+
+/// The secret that a file holds: `N` random bytes, made and kept for its owner only where there is no such file yet.
+///
+/// # Errors
+/// Where the file can be neither read nor made, or holds something else.
+pub fn secret<const N: usize>(file: &Path) -> io::Result<[u8; N]> {
+    let mut secret = Vec::new();
+    match File::open(file) {
+        Ok(kept) => drop(kept.take(N as u64 + 1).read_to_end(&mut secret)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            secret = vec![0; N];
+            aws_lc_rs::rand::fill(&mut secret).map_err(io::Error::other)?;
+            replace_private(file, &secret)?;
+        }
+        Err(error) => return Err(error),
+    }
+    secret.try_into().map_err(|_| {
+        let message = format!("{} is no key of {N} bytes", file.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
 fn replace_with(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use aws_lc_rs::{digest, hmac, rand};
+use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 
 use super::manifest::{Manifest, hex, is_hash};
@@ -36,10 +36,11 @@ impl Files {
             .create(&files)
             .with_context(|| format!("{} cannot be made", files.display()))?;
         let path = directory.join(KEY);
-        let key = key(&path).with_context(|| path.display().to_string())?;
+        let secret: [u8; KEY_BYTES] =
+            durable::secret(&path).with_context(|| path.display().to_string())?;
         Ok(Self {
             directory: directory.to_owned(),
-            key,
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
         })
     }
 
@@ -173,21 +174,6 @@ impl Files {
 /// SHA-256 in hex.
 pub fn sha256(content: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, content).as_ref())
-}
-
-fn key(path: &Path) -> io::Result<hmac::Key> {
-    let mut secret = Vec::new();
-    match fs::File::open(path) {
-        Ok(file) => drop(file.take(KEY_BYTES as u64 + 1).read_to_end(&mut secret)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    if secret.len() != KEY_BYTES {
-        secret = vec![0; KEY_BYTES];
-        rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
-        durable::replace_private(path, &secret)?;
-    }
-    Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret))
 }
 
 const FILES: &str = "files";

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::manifest::hex;
+use crate::durable;
 
 /// The log of an origin.
 pub struct Purges {
@@ -30,6 +30,8 @@ struct Kept {
     lines: VecDeque<Purged>,
     /// Lines of the file, of which the last are `lines`.
     written: usize,
+    /// A write failed: the file may end in half a line, behind which nothing would be read again.
+    torn: bool,
 }
 
 /// One purge.
@@ -102,6 +104,7 @@ impl Purges {
             epoch,
             kept: Mutex::new(Kept {
                 file,
+                torn: false,
                 written: kept.len(),
                 lines: kept,
             }),
@@ -119,8 +122,14 @@ impl Purges {
             number: *self.last.borrow() + 1,
             query: query.to_owned(),
         };
+        if kept.torn {
+            kept.file = write_anew(&self.path, &self.epoch, &kept.lines)?;
+            (kept.written, kept.torn) = (kept.lines.len(), false);
+        }
+        kept.torn = true;
         write_line(&mut kept.file, &purged)?;
         kept.file.sync_data()?;
+        kept.torn = false;
         let number = purged.number;
         kept.lines.push_back(purged);
         kept.written += 1;
@@ -163,28 +172,19 @@ impl Purges {
 
 /// Writes the file whole, and returns it to be written on.
 fn write_anew(path: &Path, epoch: &str, lines: &VecDeque<Purged>) -> io::Result<fs::File> {
-    let beside = path.with_extension("part");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut text = Vec::new();
     let first = First {
         epoch: epoch.to_owned(),
     };
-    write_line(&mut file, &first)?;
+    write_line(&mut text, &first)?;
     for line in lines {
-        write_line(&mut file, line)?;
+        write_line(&mut text, line)?;
     }
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all()?;
-    Ok(file)
+    durable::replace_private(path, &text)?;
+    fs::OpenOptions::new().append(true).open(path)
 }
 
-fn write_line(file: &mut fs::File, line: &impl Serialize) -> io::Result<()> {
+fn write_line(file: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     file.write_all(&text)
@@ -224,6 +224,26 @@ mod tests {
         };
         assert_eq!(numbers(purges.since(&seen)), Some(vec![4]));
         assert_eq!(numbers(purges.since(&purges.position())), Some(vec![]));
+    }
+
+    #[test]
+    fn a_write_that_failed_costs_none_of_those_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("purges");
+        let purges = Purges::open(&path).unwrap();
+        let begin = purges.position();
+        purges.record("tag=a").unwrap();
+        {
+            // A disk that takes nothing: the file is open for reading only.
+            let mut kept = purges.kept.lock().unwrap();
+            kept.file = fs::File::open(&path).unwrap();
+        }
+        purges.record("tag=b").unwrap_err();
+        let half = format!("{}{{\"number\":2,", fs::read_to_string(&path).unwrap());
+        fs::write(&path, half).unwrap();
+        assert_eq!(purges.record("tag=c").unwrap(), 2);
+        let again = Purges::open(&path).unwrap();
+        assert_eq!(numbers(again.since(&begin)), Some(vec![1, 2]));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What the disk tier keeps secret, all of it derived from one secret.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+
+use crate::durable;
 
 /// The keys of a tier.
 pub struct Keys {
@@ -34,30 +34,7 @@ impl Keys {
     /// # Errors
     /// Where the file can be neither read nor made, or is none of ours.
     pub fn kept_in(path: &Path) -> io::Result<Self> {
-        let mut secret = Vec::new();
-        match std::fs::File::open(path) {
-            Ok(file) => drop(
-                file.take(SECRET_BYTES as u64 + 1)
-                    .read_to_end(&mut secret)?,
-            ),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                secret = vec![0; SECRET_BYTES];
-                aws_lc_rs::rand::fill(&mut secret).map_err(io::Error::other)?;
-                let mut options = OpenOptions::new();
-                let mut file = options
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(path)?;
-                file.write_all(&secret)?;
-                file.sync_all()?;
-            }
-            Err(error) => return Err(error),
-        }
-        if secret.len() != SECRET_BYTES {
-            let message = format!("{} is no key of {SECRET_BYTES} bytes", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
+        let secret: [u8; SECRET_BYTES] = durable::secret(path)?;
         Ok(Self::of(&secret))
     }
 
