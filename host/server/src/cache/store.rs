@@ -20,6 +20,7 @@ use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 use tidegate_model::cache::key;
 use tidegate_model::cache::vary;
 
@@ -42,10 +43,13 @@ pub struct Store {
     evictions: Arc<AtomicU64>,
 }
 
+/// Most keys have one: it stands in the entry itself.
+pub type Responses = SmallVec<[Stored; 1]>;
+
 /// The responses of one key, the newest first.
 #[derive(Debug, Default)]
 pub struct Entry {
-    pub responses: Vec<Stored>,
+    pub responses: Responses,
     /// Until when (seconds since 1970) requests are not made to wait for each other: the answer was for one only.
     pub apart_until: u64,
 }
@@ -198,7 +202,7 @@ impl Store {
         }
         let (asked_at, selected_by) = (stored.asked.at, stored.selected_by.clone());
         self.change(key, Also::Disk, |entry| {
-            let mut responses = vec![stored];
+            let mut responses: Responses = smallvec![stored];
             let new = &responses[0];
             let others = entry.map_or(&[][..], |entry| &entry.responses);
             let mut bytes = new.weight();
@@ -210,7 +214,7 @@ impl Store {
                     kept.push(other.clone());
                 }
             }
-            responses.append(&mut kept);
+            responses.extend(kept);
             Some(Entry {
                 responses,
                 apart_until: 0,
@@ -227,7 +231,7 @@ impl Store {
     /// Notes that requests for a key shall not wait for each other until then.
     pub fn keep_apart(&self, key: &[u8], until: u64) {
         self.change(key, Also::Nothing, |entry| {
-            let responses = entry.map_or_else(Vec::new, |entry| entry.responses.clone());
+            let responses = entry.map_or_else(Responses::new, |entry| entry.responses.clone());
             Some(Entry {
                 responses,
                 apart_until: until,

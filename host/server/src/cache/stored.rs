@@ -4,6 +4,7 @@
 //! list of their names is shared by all responses that have the same ones, which is most of an origin's.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -45,9 +46,8 @@ pub struct SelectedBy {
 #[derive(Debug, Clone)]
 pub struct Fields {
     names: Arc<[HeaderName]>,
-    /// Where each value ends in `values`.
-    ends: Box<[u32]>,
-    values: Bytes,
+    /// Where each value ends, four bytes each; then the values.
+    packed: Bytes,
 }
 
 /// The lists of names that are in use.
@@ -58,44 +58,47 @@ impl Fields {
     /// Packs fields.
     pub fn pack(headers: &HeaderMap, shapes: &Shapes) -> Self {
         let names: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
-        let bytes = headers.values().map(HeaderValue::len).sum();
-        let mut values = Vec::with_capacity(bytes);
-        let ends = headers.values().map(|value| {
-            values.extend_from_slice(value.as_bytes());
-            u32::try_from(values.len()).unwrap_or(u32::MAX)
-        });
+        let mut end = names.len() * END_BYTES;
+        let bytes = end + headers.values().map(HeaderValue::len).sum::<usize>();
+        let mut packed = Vec::with_capacity(bytes);
+        for value in headers.values() {
+            end += value.len();
+            packed.extend_from_slice(&u32::try_from(end).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        for value in headers.values() {
+            packed.extend_from_slice(value.as_bytes());
+        }
         Self {
-            ends: ends.collect(),
             names: shapes.share(names),
-            values: values.into_boxed_slice().into(),
+            packed: packed.into_boxed_slice().into(),
         }
     }
 
     /// Unpacks them, with room for a few more.
     pub fn unpack(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(self.names.len() + ROOM);
-        let mut start = 0;
-        for (name, end) in self.names.iter().zip(&self.ends) {
-            let end = *end as usize;
-            let value = HeaderValue::from_maybe_shared(self.values.slice(start..end));
+        for (name, place) in self.places() {
+            let value = HeaderValue::from_maybe_shared(self.packed.slice(place));
             // They were field values when they were packed.
             headers.append(name, value.unwrap_or(EMPTY));
-            start = end;
         }
         headers
     }
 
     /// Name and value of each line, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        let values = starts
-            .zip(&self.ends)
-            .map(|(start, end)| &self.values[*start as usize..*end as usize]);
-        self.names.iter().zip(values)
+        self.places()
+            .map(|(name, place)| (name, &self.packed[place]))
     }
 
-    fn weight(&self) -> usize {
-        self.values.len() + self.ends.len() * size_of::<u32>()
+    /// Where the value of each name is.
+    fn places(&self) -> impl Iterator<Item = (&HeaderName, Range<usize>)> {
+        let (ends, _) = self.packed.as_chunks::<END_BYTES>();
+        let mut start = self.names.len() * END_BYTES;
+        self.names.iter().zip(ends).map(move |(name, end)| {
+            let end = u32::from_le_bytes(*end) as usize;
+            (name, std::mem::replace(&mut start, end)..end)
+        })
     }
 }
 
@@ -106,7 +109,7 @@ impl Stored {
             selected_by.values.len() + selected_by.names.len() * size_of::<HeaderName>()
         });
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        size_of::<Self>() + self.fields.weight() + self.body.len() + selected_by + tags
+        size_of::<Self>() + self.fields.packed.len() + self.body.len() + selected_by + tags
     }
 }
 
@@ -125,6 +128,7 @@ impl Shapes {
     }
 }
 
+const END_BYTES: usize = size_of::<u32>();
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 /// Fields that are added on the way to a viewer: Age, Cache-Status, the request's id, and some by transforms.
 const ROOM: usize = 6;

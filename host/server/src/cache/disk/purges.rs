@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use tidegate_model::cache::key::Named;
 
 use crate::cache::purge::{Purge, Scope};
-use crate::cache::stored::Stored;
+use crate::cache::store::Responses;
 
 /// Purges, by what they name.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Purges {
     }
 
     /// Removes what was purged since it was asked for, and marks stale what was marked.
-    pub fn apply(&self, named: &Named<'_>, responses: &mut Vec<Stored>) {
+    pub fn apply(&self, named: &Named<'_>, responses: &mut Responses) {
         responses.retain_mut(|stored| {
             let scopes = Purge::scopes_of(named, stored);
             let exact = scopes.iter().filter_map(|scope| self.exact.get(scope));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::cache::range::Part;
 use tidegate_model::cache::reuse::Span;
 
-use crate::cache::store::{Entry, Mark};
+use crate::cache::store::{Entry, Mark, Responses};
 use crate::cache::stored::{Fields, SelectedBy, Shapes, Stored};
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub fn read<'a>(text: &'a Bytes, shapes: &Shapes) -> Option<(&'a [u8], Entry)> {
         rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
     let record: Record<'_> = postcard::from_bytes(head).ok()?;
     let mut bodies = text.slice_ref(bodies);
-    let mut responses = Vec::with_capacity(record.responses.len());
+    let mut responses = Responses::with_capacity(record.responses.len());
     for response in &record.responses {
         let length = usize::try_from(response.body_bytes).ok()?;
         if length > bodies.len() {
