@@ -12,10 +12,10 @@ use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
 use tidegate_tests::linked::{
-    edge, edge_with, follower_setup, in_step, nodes, origin_named, ready,
+    edge, edge_with, follower_setup, in_step, nodes, origin_named, ready, without_udp,
 };
 use tidegate_tests::{Api, Connection, Load, Operation, TestNode, TestOrigin, text, until};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 
 const KEY: &str = "a-key-that-is-long-enough";
@@ -267,21 +267,6 @@ async fn without_an_origin_an_edge_answers_what_needs_none() {
     drop(stopped);
 }
 
-/// Passes TCP on to `to`, and nothing else: as a network does that lets no UDP through.
-async fn without_udp(to: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(to).await?;
-                tokio::io::copy_bidirectional(&mut near, &mut far).await
-            });
-        }
-    });
-    address
-}
-
 #[tokio::test]
 async fn where_udp_does_not_pass_the_link_is_tcp_and_says_so() {
     let upstream = TestOrigin::echo().await;
@@ -487,11 +472,40 @@ async fn four_edges_share_a_throttle_by_what_they_are_asked_for() {
     }
     // One is asked for hundreds a second, the others for ten each.
     let window = Duration::from_secs(10);
-    let warm = Duration::from_secs(2);
+    let uneven = [3, 100, 100, 100].map(Duration::from_millis);
+    let by_edge = admitted(&edges, uneven, Duration::from_secs(2), window).await;
+    let sum: i32 = by_edge.iter().sum();
+    println!("admitted in 10 s at 100/s: {sum}, by edge {by_edge:?}");
+    assert!((950..=1050).contains(&sum), "{by_edge:?}");
+    assert!(
+        by_edge[1..].iter().all(|&one| one >= 90),
+        "who asks for little gets it: {by_edge:?}"
+    );
+
+    // Nobody is there to share the rate out, and all are asked for more than there is.
+    let _gone = origin.kill9().await;
+    let by_edge = admitted(
+        &edges,
+        [Duration::from_millis(3); 4],
+        Duration::ZERO,
+        window,
+    )
+    .await;
+    let sum: i32 = by_edge.iter().sum();
+    println!("without their origin: {sum}, by edge {by_edge:?}");
+    assert!((500..=2000).contains(&sum), "{by_edge:?}");
+}
+
+/// Asks each edge again and again, with a pause of its own; how many each has admitted in a window after a while.
+async fn admitted(
+    edges: &[Arc<TestNode>],
+    pauses: [Duration; 4],
+    warm: Duration,
+    window: Duration,
+) -> [i32; 4] {
     let mut asking = tokio::task::JoinSet::new();
-    for (place, node) in edges.iter().enumerate() {
+    for (place, (node, pause)) in edges.iter().zip(pauses).enumerate() {
         let node = node.clone();
-        let pause = Duration::from_millis(if place == 0 { 3 } else { 100 });
         asking.spawn(async move {
             let mut connection = node.connect().await;
             let mut ticks = tokio::time::interval(pause);
@@ -514,13 +528,7 @@ async fn four_edges_share_a_throttle_by_what_they_are_asked_for() {
         let (place, admitted) = done.unwrap();
         by_edge[place] = admitted;
     }
-    let admitted: i32 = by_edge.iter().sum();
-    println!("admitted in 10 s at 100/s: {admitted}, by edge {by_edge:?}");
-    assert!((950..=1050).contains(&admitted), "{by_edge:?}");
-    assert!(
-        by_edge[1..].iter().all(|&one| one >= 90),
-        "who asks for little gets it: {by_edge:?}"
-    );
+    by_edge
 }
 
 #[tokio::test]

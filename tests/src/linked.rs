@@ -6,6 +6,7 @@ use std::process::Command;
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::node::{Stopped, TestNode};
 use crate::setup::{NODE_FILE, Setup, binary};
@@ -148,4 +149,19 @@ pub async fn put(node: &TestNode, path: &str) -> crate::Reply {
 /// Starts an edge again, without waiting for a snapshot.
 pub async fn restarted(stopped: Stopped) -> TestNode {
     stopped.start().await
+}
+
+/// Passes TCP on to `to`, and nothing else: as a network does that lets no UDP through.
+pub async fn without_udp(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    address
 }

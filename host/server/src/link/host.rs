@@ -226,7 +226,6 @@ async fn tell(
 ) -> Option<()> {
     let mut published = shared.publisher.watch();
     let mut purged = shared.purges.watch();
-    let mut beats = tokio::time::interval(BEAT_EVERY);
     let _followed = shared.nodes.follow(peer);
     say(
         lines,
@@ -236,6 +235,8 @@ async fn tell(
     )
     .await?;
     loop {
+        // A packet that is lost is missed only when a later one arrives: two follow what is told, a moment apart.
+        let mut pauses = ECHOES.into_iter().chain(std::iter::repeat(BEAT_EVERY));
         // Purges first: what was purged before a node knew of it is gone before it is told anything else.
         purged.borrow_and_update();
         published.borrow_and_update();
@@ -269,10 +270,13 @@ async fn tell(
             let manifest = Box::new(current.manifest.clone());
             say(lines, &Event::Snapshot { manifest }).await?;
         }
-        tokio::select! {
-            _ = purged.changed() => {}
-            _ = published.changed() => {}
-            _ = beats.tick() => say(lines, &Event::Beat).await?,
+        loop {
+            say(lines, &Event::Beat).await?;
+            tokio::select! {
+                _ = purged.changed() => break,
+                _ = published.changed() => break,
+                () = tokio::time::sleep(pauses.next()?) => {}
+            }
         }
     }
 }
@@ -334,3 +338,4 @@ const REPORT_BYTES_MAX: u64 = 1 << 20;
 /// Events that a slow node has not taken; more wait where they are made.
 const EVENTS_WAITING: usize = 16;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
+const ECHOES: [Duration; 2] = [Duration::from_millis(8), Duration::from_millis(16)];

@@ -102,6 +102,7 @@ fn transport() -> TransportConfig {
     transport
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(INITIAL_RTT)
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
@@ -205,6 +206,8 @@ const LONG_HEADER: u32 = 0x80;
 const ID_BYTES: usize = 8;
 /// An origin that was killed is noticed, and another one asked, within two seconds.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Until it is measured. A first packet is sent again after three times as long, so an origin that is back is soon found.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Three of them may be lost.
 const KEEP_ALIVE: Duration = Duration::from_millis(400);
 /// Requests of one connection at once; what is more waits.
