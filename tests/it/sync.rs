@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use http::Response;
 use tidegate_tests::linked::{
-    edge, edge_setup, edge_with, in_step, nodes, origin_named, put, ready, snapshot,
+    edge, edge_setup, edge_with, follower_setup, in_step, nodes, origin_named, put, ready,
+    snapshot, without_udp,
 };
 use tidegate_tests::{Api, Operation, TestNode, TestOrigin, binary, fixture, root, text, until};
 
@@ -187,6 +188,88 @@ address = '127.0.0.2:{}'
     let log = origin.path("data/snapshot/purges");
     let text = std::fs::read_to_string(log).unwrap();
     assert!(text.contains("tag=shop"), "{text}");
+}
+
+/// An origin whose responses are kept for ten minutes, and one in front of it that says so.
+async fn keeping() -> (TestOrigin, TestNode) {
+    let upstream = TestOrigin::start(|request| async move {
+        let mut response = Response::new(text(request.uri().path().to_owned()));
+        let ten_minutes = "max-age=600".parse().unwrap();
+        response.headers_mut().insert("cache-control", ten_minutes);
+        response
+    })
+    .await;
+    let uri = format!("http://{}/{{proxy}}", upstream.address());
+    let api = Api::new().route("GET /{proxy+}", Operation::proxy(&uri));
+    let origin = origin_named("home", "")
+        .api_with("api", &api.text(), "[api.stage.test]\ncache = 'http'")
+        .start()
+        .await;
+    (upstream, origin)
+}
+
+/// Whether a node serves a path from its store, asking nobody (RFC 9111 §5.2.1.7).
+async fn holds(node: &TestNode, path: &str) -> bool {
+    let asked = node
+        .build("GET", path)
+        .header("cache-control", "only-if-cached");
+    match node.ask(asked).await.status.as_u16() {
+        200 => true,
+        504 => false,
+        status => panic!("{status}"),
+    }
+}
+
+#[tokio::test]
+async fn an_edge_that_comes_back_serves_nothing_that_was_purged_meanwhile() {
+    let (_upstream, origin) = keeping().await;
+    // A second passes before an edge tries TCP: time enough to ask it before its link is up.
+    let slow = without_udp(origin.link()).await;
+    let mut edge = edge_with("one", &origin, &[slow], "[cache]\ndisk = '16MiB'").await;
+    for path in ["/test/goes", "/test/stays"] {
+        edge.get(path).await.assert_status(200);
+    }
+    edge.until("they are on the disk", |metrics| {
+        metrics.sum("tidegate_cache_disk_writes_total", &[]) >= 2.0
+    })
+    .await;
+    let stopped = edge.stop().await;
+    put(&origin, "/tidegate/v1/cache/purge?url=/goes")
+        .await
+        .assert_status(200);
+    edge = stopped.start_again().await;
+    let recovered = ["the cache on disk has been looked through"];
+    edge.until_logged(&recovered).await;
+    assert!(!holds(&edge, "/test/goes").await, "purged, and served");
+    assert!(holds(&edge, "/test/stays").await, "nobody purged it");
+
+    // Nobody can tell what was purged: what there is is served.
+    let stopped = edge.stop().await;
+    let gone = origin.kill9().await;
+    edge = stopped.start_again().await;
+    edge.until_logged(&recovered).await;
+    assert!(holds(&edge, "/test/stays").await, "no origin is there");
+    drop(gone);
+}
+
+#[tokio::test]
+async fn an_edge_hears_of_a_purge_by_whichever_origin_it_reaches() {
+    let (_upstream, first) = keeping().await;
+    let link = "[link]\naddress = '127.0.0.1:0'";
+    let second = follower_setup("second", "origin", &first, &[], link)
+        .start()
+        .await;
+    ready(&second).await;
+    let edge = edge("one", &first, &[second.link()]).await;
+    edge.get("/test/a").await.assert_status(200);
+    assert!(holds(&edge, "/test/a").await);
+    put(&first, "/tidegate/v1/cache/purge?url=/a")
+        .await
+        .assert_status(200);
+    until("the edge has purged", async || {
+        (!holds(&edge, "/test/a").await).then_some(())
+    })
+    .await;
 }
 
 /// A secret that comes with a snapshot is there when the plugins of that snapshot are configured.

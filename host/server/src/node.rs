@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 
 use crate::admin::{Admin, Logs, Tokens};
 use crate::cache::Cache;
+use crate::cache::behind::Behind;
 use crate::cache::disk::{self, Disk};
 use crate::cache::store::Store;
 use crate::control::{self, Control, Signals, draw_up, followed_node};
@@ -173,9 +174,15 @@ impl Starting<'_> {
             .iter()
             .map(Bound::ready)
             .collect::<Result<Vec<_>>>()?;
+        let origins = match &membership {
+            Some(membership) => membership.origins(&own)?,
+            None => None,
+        };
+        let behind = origins.as_ref().map(|origins| origins.behind.clone());
         let cache = Arc::new(Cache::new(
             &node.cache,
             cache_store(&node, &services)?,
+            behind.unwrap_or_else(|| Arc::new(Behind::new(0))),
             workers,
         ));
         let kept = cache.clone();
@@ -183,10 +190,6 @@ impl Starting<'_> {
         let sockets = LinkSockets::bind(&own, workers)?;
         let link = match &sockets {
             Some(sockets) => Some(sockets.tcp[0].local_addr().context("the link's address")?),
-            None => None,
-        };
-        let origins = match &membership {
-            Some(membership) => membership.origins(&own)?,
             None => None,
         };
         let parts = WorkerParts {
@@ -211,6 +214,7 @@ impl Starting<'_> {
                 sandbox,
                 services.clone(),
                 metrics.clone(),
+                (own.role != Role::Edge).then(|| membership.purges.clone()),
             );
             tokio::task::spawn_local(follower.run());
         }

@@ -182,6 +182,7 @@ mod tests {
     use tidegate_model::cache::reuse::Span;
     use tidegate_model::config::{ByteSize, NodeCache};
 
+    use super::super::behind::Behind;
     use super::super::doubt::Url;
     use super::super::flight::Joined;
     use super::super::store::Store;
@@ -195,7 +196,8 @@ mod tests {
             wait: Duration::from_secs(1),
             disk: None,
         };
-        Arc::new(Cache::new(&settings, Store::new(settings.memory.0), 1))
+        let store = Store::new(settings.memory.0);
+        Arc::new(Cache::new(&settings, store, Arc::new(Behind::new(0)), 1))
     }
 
     fn fill(cache: &Arc<Cache>, leader: Option<Leader>) -> Fill {

@@ -3,8 +3,9 @@
 //!
 //! [`store`] keeps responses, and [`disk`] those that outlive the process; [`doubt`] knows which were changed; [`stored`] is
 //! one of them, [`fill`] makes one of a response on its way to a viewer, [`flight`] lets requests wait for another one's
-//! answer, [`purge`] names what is to go.
+//! answer, [`purge`] names what is to go, and [`behind`] knows whether that has been heard.
 
+pub mod behind;
 pub mod disk;
 pub mod doubt;
 pub mod fill;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tidegate_model::config::NodeCache;
 
+use behind::Behind;
 use flight::{Flights, Joined, Landed};
 use store::Store;
 
@@ -26,6 +28,7 @@ use store::Store;
 pub struct Cache {
     pub store: Store,
     pub flights: Arc<Flights>,
+    pub behind: Arc<Behind>,
     /// The largest body that is kept.
     pub body_bytes_max: u64,
     /// How long a request waits for another one's answer.
@@ -91,10 +94,11 @@ impl Outcome {
 
 impl Cache {
     /// One for this many workers.
-    pub fn new(settings: &NodeCache, store: Store, workers: usize) -> Self {
+    pub fn new(settings: &NodeCache, store: Store, behind: Arc<Behind>, workers: usize) -> Self {
         Self {
             store,
             flights: Arc::default(),
+            behind,
             body_bytes_max: settings.body.0,
             wait: settings.wait,
             counts: (0..workers.max(1)).map(|_| Counts::default()).collect(),

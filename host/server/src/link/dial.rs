@@ -54,7 +54,7 @@ struct Connection {
     /// Requests are still sent as early data, which an attacker can send again: only what is safe goes out so.
     early: Cell<bool>,
     confirmed: Notify,
-    _open: Open,
+    open: Open,
 }
 
 enum Carrier {
@@ -259,6 +259,7 @@ impl Connection {
     /// The handshake is over.
     fn confirm(&self) {
         self.early.set(false);
+        self.open.answered();
         self.confirmed.notify_waiters();
     }
 
@@ -351,8 +352,10 @@ impl Dialed {
     async fn keep(self: Rc<Self>, origins: Arc<Origins>) {
         let mut pause = PAUSE_LEAST;
         let mut told = false;
+        // Early data goes out before anybody has answered: not a second time to who did not the first time.
+        let mut early = true;
         loop {
-            match self.connect(&origins).await {
+            match self.connect(&origins, early).await {
                 Ok(made) => {
                     let transport = made.transport();
                     tracing::info!(origin = self.origin.address, ?transport, "link up");
@@ -360,6 +363,7 @@ impl Dialed {
                     let connection = made.connection.clone();
                     let why = self.hold(made, &origins).await;
                     self.replace(None);
+                    early = !connection.early.get();
                     connection.confirmed.notify_waiters(); // there is nothing to wait for any more
                     tracing::warn!(origin = self.origin.address, why, "link down");
                 }
@@ -380,14 +384,14 @@ impl Dialed {
     }
 
     /// QUIC, or with some delay TCP: what is there first.
-    async fn connect(&self, origins: &Origins) -> io::Result<Made> {
+    async fn connect(&self, origins: &Origins, early: bool) -> io::Result<Made> {
         let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host(&self.origin.address)
             .await?
             .collect();
         addresses.truncate(ADDRESSES_MAX);
         let mut last = io::Error::other("the name has no address");
         for address in addresses {
-            match timeout(CONNECT_TIMEOUT, self.connect_to(address, origins)).await {
+            match timeout(CONNECT_TIMEOUT, self.connect_to(address, origins, early)).await {
                 Ok(Ok(made)) => return Ok(made),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::ErrorKind::TimedOut.into(),
@@ -396,8 +400,13 @@ impl Dialed {
         Err(last)
     }
 
-    async fn connect_to(&self, address: SocketAddr, origins: &Origins) -> io::Result<Made> {
-        let quic = std::pin::pin!(self.connect_quic(address, origins));
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        origins: &Origins,
+        early: bool,
+    ) -> io::Result<Made> {
+        let quic = std::pin::pin!(self.connect_quic(address, origins, early));
         let tcp = std::pin::pin!(async {
             tokio::time::sleep(HEAD_START).await;
             self.connect_tcp(address, origins).await
@@ -413,14 +422,23 @@ impl Dialed {
         }
     }
 
-    async fn connect_quic(&self, address: SocketAddr, origins: &Origins) -> io::Result<Made> {
+    async fn connect_quic(
+        &self,
+        address: SocketAddr,
+        origins: &Origins,
+        early: bool,
+    ) -> io::Result<Made> {
         let endpoint = quic::client(address)?;
         let connecting = endpoint
             .connect_with(origins.quic.clone(), address, ORIGIN_NAME)
             .map_err(io::Error::other)?;
-        let (connection, accepted) = match connecting.into_0rtt() {
-            Ok((connection, accepted)) => (connection, Some(accepted)),
-            Err(connecting) => (connecting.await?, None),
+        let (connection, accepted) = if early {
+            match connecting.into_0rtt() {
+                Ok((connection, accepted)) => (connection, Some(accepted)),
+                Err(connecting) => (connecting.await?, None),
+            }
+        } else {
+            (connecting.await?, None)
         };
         let (mut driver, sender) = ::h3::client::builder()
             .max_field_section_size(super::HEADER_BYTES_MAX)
@@ -432,8 +450,11 @@ impl Dialed {
             carrier: Carrier::Quic { sender, connection },
             early: Cell::new(accepted.is_some()),
             confirmed: Notify::new(),
-            _open: self.origin.opened(Transport::Quic),
+            open: self.origin.opened(Transport::Quic),
         });
+        if !made.early.get() {
+            made.open.answered();
+        }
         let confirming = made.clone();
         let address = self.origin.address.clone();
         let ended = async move {
@@ -484,8 +505,9 @@ impl Dialed {
             carrier: Carrier::Tcp { sender },
             early: Cell::new(false),
             confirmed: Notify::new(),
-            _open: self.origin.opened(Transport::Tcp),
+            open: self.origin.opened(Transport::Tcp),
         });
+        connection.open.answered();
         let ended = async move {
             match driver.await {
                 Ok(()) => "closed".to_owned(),
@@ -557,7 +579,7 @@ impl Dialed {
 
     async fn upgrade(&self, origins: &Origins) -> Option<Made> {
         let mut addresses = tokio::net::lookup_host(&self.origin.address).await.ok()?;
-        let made = self.connect_quic(addresses.next()?, origins);
+        let made = self.connect_quic(addresses.next()?, origins, true);
         timeout(HEAD_START, made).await.ok()?.ok()
     }
 }
@@ -586,11 +608,12 @@ fn ping() -> Request<Body> {
 const ROUNDS_MAX: u32 = 2;
 /// For a connection, where there is none.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An attempt that nobody answers sends ever more seldom: a new one finds an origin that is back sooner.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(2500);
 /// What QUIC has ahead of TCP: a handshake over 150 ms, and a first packet that was lost.
 const HEAD_START: Duration = Duration::from_millis(1200);
 const PAUSE_LEAST: Duration = Duration::from_millis(50);
-const PAUSE_MOST: Duration = Duration::from_secs(2);
+const PAUSE_MOST: Duration = Duration::from_millis(500);
 const MEASURE_EVERY: Duration = Duration::from_millis(200);
 /// Three keep-alives, and the time to probe. What waits for an answer is asked of another origin then.
 const DEAD_AFTER: Duration = Duration::from_millis(1200);

@@ -1,17 +1,21 @@
 //! The origins that an edge knows, as all of its threads see them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_model::balance::{self, Nearness};
 
+use crate::cache::behind::Behind;
 use crate::identity::Identity;
 
 /// All origins of an edge.
 pub struct Origins {
     pub identity: Identity,
     pub list: Vec<Arc<Origin>>,
+    /// Whether they have told what was purged.
+    pub behind: Arc<Behind>,
     /// For QUIC; sessions are resumed by all threads.
     pub(super) quic: quinn::ClientConfig,
     /// For TCP.
@@ -35,6 +39,9 @@ pub struct Origin {
     ejected_until: AtomicU64,
     /// Nothing was heard for longer than keep-alives take.
     silent: AtomicBool,
+    /// In the list.
+    place: usize,
+    behind: Arc<Behind>,
 }
 
 /// What carries the link.
@@ -54,7 +61,8 @@ impl Origins {
     /// # Errors
     /// Where the node's certificate cannot be used.
     pub fn new(addresses: &[String], identity: Identity) -> anyhow::Result<Self> {
-        let origin = |address: &String| {
+        let behind = Arc::new(Behind::new(addresses.len()));
+        let origin = |(place, address): (usize, &String)| {
             Arc::new(Origin {
                 address: address.clone(),
                 rtt_us: AtomicU64::new(0),
@@ -63,13 +71,16 @@ impl Origins {
                 failures: AtomicU32::new(0),
                 ejected_until: AtomicU64::new(0),
                 silent: AtomicBool::new(false),
+                place,
+                behind: behind.clone(),
             })
         };
         let quic = super::quic::client_config(identity.client_config(&[super::ALPN_H3])?)?;
         let tcp = identity.client_config(&[super::ALPN_H2])?;
         Ok(Self {
             identity,
-            list: addresses.iter().map(origin).collect(),
+            list: addresses.iter().enumerate().map(origin).collect(),
+            behind,
             quic,
             tcp: Arc::new(tcp),
             began: Instant::now(),
@@ -144,17 +155,35 @@ impl Origin {
         self.failures.store(0, Ordering::Relaxed);
         self.ejected_until.store(0, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
-        Open(self.clone())
+        Open {
+            origin: self.clone(),
+            answered: Cell::new(false),
+        }
     }
 }
 
 /// Counts as a connection while it is held.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Origin>);
+pub(super) struct Open {
+    origin: Arc<Origin>,
+    answered: Cell<bool>,
+}
+
+impl Open {
+    /// The origin has answered: it is there.
+    pub(super) fn answered(&self) {
+        if !self.answered.replace(true) {
+            self.origin.behind.connected(self.origin.place);
+        }
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.origin.open.fetch_sub(1, Ordering::Relaxed);
+        if self.answered.get() {
+            self.origin.behind.disconnected(self.origin.place);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::manifest::Manifest;
 use super::nodes::{Leases, Report};
 use super::publish::Publisher;
-use super::purges::Position;
+use super::purges::{Position, Purges};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::purge::Purge;
@@ -58,6 +58,8 @@ pub struct Follower {
     pub runtime: Arc<Runtime>,
     pub services: Arc<NodeServices>,
     pub metrics: Arc<Metrics>,
+    /// An origin's own log: the nodes that follow it hear of purges there.
+    relay: Option<Arc<Purges>>,
     standing: Standing,
 }
 
@@ -83,6 +85,7 @@ impl Follower {
         runtime: Arc<Runtime>,
         services: Arc<NodeServices>,
         metrics: Arc<Metrics>,
+        relay: Option<Arc<Purges>>,
     ) -> Rc<Self> {
         let path = publisher.files.directory().join("purged.json");
         // Where it cannot be read, everything is purged once.
@@ -96,6 +99,7 @@ impl Follower {
             runtime,
             services,
             metrics,
+            relay,
             standing: Standing {
                 positions: RefCell::new(positions.unwrap_or_default()),
                 path,
@@ -126,6 +130,7 @@ impl Follower {
             if let Err(error) = self.listen(place, &address).await {
                 tracing::debug!(origin = address, "no longer followed: {error:#}");
             }
+            self.cache.behind.told(place, false);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -168,14 +173,14 @@ impl Follower {
     async fn hear(&self, place: usize, address: &str, event: Event) -> Result<()> {
         match event {
             Event::Hello { name } => tracing::info!(origin = name, address, "following"),
-            Event::Beat => {}
+            // The first one comes after what was purged.
+            Event::Beat => self.cache.behind.told(place, true),
             Event::Purge { query, at } => {
-                let purge = Purge::from_query(&query).map_err(anyhow::Error::msg)?;
-                self.purge(purge).await?;
+                self.purge(query).await?;
                 self.stands(address, at)?;
             }
             Event::PurgeAll { at } => {
-                self.purge(Purge::all()).await?;
+                self.purge(ALL.to_owned()).await?;
                 self.stands(address, at)?;
             }
             Event::Snapshot { manifest } => {
@@ -186,13 +191,16 @@ impl Follower {
         Ok(())
     }
 
-    /// Remembers a snapshot as the one to have, unless there is a newer one.
+    /// Remembers a snapshot as the one to have, unless there is a newer one. One that failed is tried again: an origin that is
+    /// back tells of it anew.
     fn want(&self, place: usize, manifest: Arc<Manifest>) {
         let newest = self.publisher.current();
         let newest = newest.map_or(0, |current| current.manifest.sequence);
         self.standing.wanted.send_if_modified(|wanted| {
             let known = wanted.as_ref().map_or(0, |(_, known)| known.sequence);
-            let newer = manifest.sequence > newest.max(known);
+            let failed = self.standing.problem.borrow().is_some();
+            let newer = manifest.sequence > newest
+                && (manifest.sequence > known || (failed && manifest.sequence == known));
             if newer {
                 *wanted = Some((place, manifest));
             }
@@ -200,9 +208,16 @@ impl Follower {
         });
     }
 
-    async fn purge(&self, purge: Purge) -> Result<()> {
-        let cache = self.cache.clone();
-        let count = tokio::task::spawn_blocking(move || cache.store.purge(&purge)).await?;
+    async fn purge(&self, query: String) -> Result<()> {
+        let purge = Purge::from_query(&query).map_err(anyhow::Error::msg)?;
+        let (cache, relay) = (self.cache.clone(), self.relay.clone());
+        let purging = tokio::task::spawn_blocking(move || {
+            let count = cache.store.purge(&purge);
+            // After its own: an edge that hears of it may ask this node at once.
+            relay.map_or(Ok(0), |relay| relay.record(&query))?;
+            anyhow::Ok(count)
+        });
+        let count = purging.await??;
         // Before the node says that it knows: a killed one must not come back with it.
         if !self.cache.store.settle(SETTLE_WAIT).await {
             bail!("purged, but the disk takes no note of it");
@@ -429,6 +444,8 @@ async fn newer(wanted: &watch::Receiver<Option<(usize, Arc<Manifest>)>>) {
     }
 }
 
+/// Everything, as a purge's query.
+const ALL: &str = "all=true";
 /// Between attempts to follow an origin.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Beats come every second.

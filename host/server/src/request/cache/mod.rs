@@ -55,6 +55,9 @@ pub async fn respond(
     exchange: &mut Arc<Exchange>,
     body: &mut Body,
 ) -> Result<Response<Body>, GatewayError> {
+    if worker.cache.behind.is_so() {
+        Box::pin(worker.cache.behind.over()).await;
+    }
     let mut found = look(worker, local, route, policy, exchange, body, Tier::Memory)?;
     // What follows is boxed: else its size would be that of every request's future.
     if let Lookup::Promote(key) = &found {
