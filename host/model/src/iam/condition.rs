@@ -1,5 +1,7 @@
 //! `Condition`: when a statement is about a request.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::operator::{Operand, Operator};
@@ -103,49 +105,37 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 impl Condition {
-    /// Whether it holds; `None` where a variable of it has no value.
-    pub fn holds(&self, request: &Request<'_>) -> Option<bool> {
+    /// Whether it holds.
+    pub fn holds(&self, request: &Request<'_>) -> bool {
         let values = request.context.values(&self.key);
         if self.operator == Operator::Null {
             let absent = Operand::Truth(values.is_empty());
-            return Some(self.operands.contains(&absent));
+            return self.operands.contains(&absent);
         }
         if values.is_empty() {
             // "ForAllValues … also returns true if there are no context keys in the request"; "negated matching … and the
             // right key is not present, the condition is true"; "ForAnyValue … if there are no context keys, false".
-            return Some(match self.quantifier {
+            return match self.quantifier {
                 Quantifier::All => true,
                 Quantifier::Any => self.if_exists,
                 Quantifier::One => self.if_exists || self.negated,
-            });
+            };
         }
-        let held = values
-            .iter()
-            .map(|value| self.holds_for(value, request.context));
+        let holds = |value: &Cow<'_, str>| self.holds_for(value, request.context);
+        let mut held = values.iter().map(holds);
         match self.quantifier {
-            Quantifier::All => all(held),
-            Quantifier::Any => any(held),
+            Quantifier::All => held.all(|held| held),
+            Quantifier::Any => held.any(|held| held),
             // Several values where one is expected: none of them may be what is not to be.
-            Quantifier::One if self.negated => all(held),
-            Quantifier::One => any(held),
+            Quantifier::One if self.negated => held.all(|held| held),
+            Quantifier::One => held.any(|held| held),
         }
     }
 
     /// "If a single condition operator includes multiple values for a context key, those values are evaluated using a logical
     /// OR"; "for negated matching condition operators … a logical NOR".
-    fn holds_for(&self, value: &str, context: &dyn Context) -> Option<bool> {
-        let mut found = false;
-        for operand in &self.operands {
-            found |= self.operator.holds(value, operand, context)?;
-        }
-        Some(found != self.negated)
+    fn holds_for(&self, value: &str, context: &dyn Context) -> bool {
+        let holds = |operand| self.operator.holds(value, operand, context);
+        self.operands.iter().any(holds) != self.negated
     }
-}
-
-fn all(mut held: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    held.try_fold(true, |all, held| Some(all & held?))
-}
-
-fn any(mut held: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    held.try_fold(false, |any, held| Some(any | held?))
 }

@@ -123,30 +123,30 @@ impl Operator {
         }
     }
 
-    /// Compares a value of the request with one of the policy; `None` where the latter has a variable without a value.
-    pub fn holds(self, value: &str, operand: &Operand, context: &dyn Context) -> Option<bool> {
+    /// Compares a value of the request with one of the policy.
+    pub fn holds(self, value: &str, operand: &Operand, context: &dyn Context) -> bool {
         match (self, operand) {
             (Self::Text { case, .. }, Operand::Pattern(pattern)) => {
                 pattern.matches(value, context, case)
             }
             (Self::Arn, Operand::Pattern(pattern)) => pattern.matches_arn(value, context),
-            (Self::Numeric(order), Operand::Number(number)) => Some(
-                self::number(value).is_some_and(|value| order.holds(value.partial_cmp(number))),
-            ),
-            (Self::Date(order), Operand::Moment(moment)) => {
-                Some(self::moment(value).is_some_and(|value| order.holds(Some(value.cmp(moment)))))
+            (Self::Numeric(order), Operand::Number(number)) => {
+                self::number(value).is_some_and(|value| order.holds(value.partial_cmp(number)))
             }
-            (Self::Bool, Operand::Truth(truth)) => Some(self::truth(value) == Some(*truth)),
+            (Self::Date(order), Operand::Moment(moment)) => {
+                self::moment(value).is_some_and(|value| order.holds(Some(value.cmp(moment))))
+            }
+            (Self::Bool, Operand::Truth(truth)) => self::truth(value) == Some(*truth),
             (Self::Binary, Operand::Bytes(bytes)) => {
-                Some(STANDARD.decode(value).is_ok_and(|value| value == *bytes))
+                STANDARD.decode(value).is_ok_and(|value| value == *bytes)
             }
             (Self::IpAddress, Operand::Network(network)) => {
                 let address = value
                     .parse::<IpAddr>()
                     .map(|address| address.to_canonical());
-                Some(address.is_ok_and(|address| network.contains(&address)))
+                address.is_ok_and(|address| network.contains(&address))
             }
-            _ => Some(false), // an operator reads its own operands only
+            _ => false, // an operator reads its own operands only
         }
     }
 }

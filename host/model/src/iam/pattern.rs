@@ -61,26 +61,30 @@ impl Pattern {
         Self(pieces)
     }
 
-    /// Whether text is what the pattern says; `None` where a variable has no value in this request, and no default.
-    pub fn matches(&self, text: &str, context: &dyn Context, case: Case) -> Option<bool> {
-        let tokens = self.tokens(context, case)?;
+    /// Whether text is what the pattern says. Where a variable has no value in this request, and no default, no text is: "the
+    /// value … is effectively null", and a negated operator holds.
+    pub fn matches(&self, text: &str, context: &dyn Context, case: Case) -> bool {
+        let Some(tokens) = self.tokens(context, case) else {
+            return false;
+        };
         let text: Vec<char> = case.of(text).chars().collect();
-        Some(is_like(&tokens, &text))
+        is_like(&tokens, &text)
     }
 
     /// Whether an ARN is what the pattern says, part by part: "each of the six colon-delimited components of the ARN is
     /// checked separately and each can include multi-character match wildcards (*) or single-character match wildcards (?)".
-    pub fn matches_arn(&self, arn: &str, context: &dyn Context) -> Option<bool> {
-        let tokens = self.tokens(context, Case::Matters)?;
+    pub fn matches_arn(&self, arn: &str, context: &dyn Context) -> bool {
+        let Some(tokens) = self.tokens(context, Case::Matters) else {
+            return false;
+        };
         let colon = Token::Character(':');
         let patterns: Vec<&[Token]> = tokens.splitn(6, |token| *token == colon).collect();
         let parts: Vec<&str> = arn.splitn(6, ':').collect();
-        let same = patterns.len() == parts.len()
+        patterns.len() == parts.len()
             && patterns.iter().zip(parts).all(|(pattern, part)| {
                 let part: Vec<char> = part.chars().collect();
                 is_like(pattern, &part)
-            });
-        Some(same)
+            })
     }
 
     fn tokens(&self, context: &dyn Context, case: Case) -> Option<Vec<Token>> {
@@ -189,41 +193,41 @@ mod tests {
         }
     }
 
-    fn matches(pattern: &str, text: &str) -> Option<bool> {
+    fn matches(pattern: &str, text: &str) -> bool {
         Pattern::parse(pattern, true).matches(text, &context, Case::Matters)
     }
 
     #[test]
     fn wildcards_and_variables_stand_for_text() {
         let cases = [
-            ("", "", Some(true)),
-            ("", "a", Some(false)),
-            ("*", "", Some(true)),
-            ("a*c", "abc", Some(true)),
-            ("a*c", "abcb", Some(false)),
-            ("a?c", "abc", Some(true)),
-            ("a?c", "ac", Some(false)),
-            ("*a*b", "xaxbxb", Some(true)),
-            ("ä?", "äö", Some(true)),
-            ("x/${aws:username}/*", "x/an*n/y", Some(true)),
-            ("x/${AWS:UserName}/*", "x/an*n/y", Some(true)),
-            ("x/${aws:username}", "x/anyn", Some(false)),
-            ("${aws:none}", "", None),
-            ("${aws:many}", "a", None),
-            ("${aws:none, 'all'}", "all", Some(true)),
-            ("${*}${?}${$}", "*?$", Some(true)),
-            ("${*}", "a", Some(false)),
-            ("${", "${", Some(true)),
-            ("A", "a", Some(false)),
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("a*c", "abc", true),
+            ("a*c", "abcb", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*a*b", "xaxbxb", true),
+            ("ä?", "äö", true),
+            ("x/${aws:username}/*", "x/an*n/y", true),
+            ("x/${AWS:UserName}/*", "x/an*n/y", true),
+            ("x/${aws:username}", "x/anyn", false),
+            ("${aws:none}", "", false),
+            ("${aws:many}", "a", false),
+            ("${aws:none, 'all'}", "all", true),
+            ("${*}${?}${$}", "*?$", true),
+            ("${*}", "a", false),
+            ("${", "${", true),
+            ("A", "a", false),
         ];
         for (pattern, text, expected) in cases {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
         let literal = Pattern::without_wildcards("a*${aws:username}", false);
         let same = literal.matches("a*${aws:username}", &context, Case::Matters);
-        assert_eq!(same, Some(true));
+        assert!(same);
         let shouted = Pattern::parse("ÄB*", true).matches("äbc", &context, Case::Ignored);
-        assert_eq!(shouted, Some(true));
+        assert!(shouted);
     }
 
     #[test]
@@ -237,7 +241,7 @@ mod tests {
         ];
         for (pattern, arn, expected) in cases {
             let matches = Pattern::parse(pattern, true).matches_arn(arn, &context);
-            assert_eq!(matches, Some(expected), "{pattern} {arn}");
+            assert_eq!(matches, expected, "{pattern} {arn}");
         }
     }
 
@@ -253,7 +257,7 @@ mod tests {
                 }
             }
             let expected = simple(pattern.as_bytes(), text.as_bytes());
-            prop_assert_eq!(matches(&pattern, &text), Some(expected));
+            prop_assert_eq!(matches(&pattern, &text), expected);
         }
 
         #[test]

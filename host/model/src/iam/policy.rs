@@ -123,33 +123,29 @@ pub fn decide<'p>(
 }
 
 impl Statement {
-    /// Whether it is about a request. Where a variable in it has no value, it is not.
+    /// Whether it is about a request.
     fn means(&self, request: &Request<'_>) -> bool {
         let any = |patterns: &[Pattern], text: &str, case| {
-            patterns.iter().try_fold(false, |any, pattern| {
-                Some(any || pattern.matches(text, request.context, case)?)
-            })
+            let matches = |pattern: &Pattern| pattern.matches(text, request.context, case);
+            patterns.iter().any(matches)
         };
-        let means = || {
-            if let Some(principals) = &self.principals
-                && principals.members.mean(request.principal) == principals.not
-            {
-                return Some(false);
-            }
-            // "The action … names are case insensitive."
-            if any(&self.actions.members, request.action, Case::Ignored)? == self.actions.not {
-                return Some(false);
-            }
-            if let Some(resources) = &self.resources
-                && any(&resources.members, request.resource, Case::Matters)? == resources.not
-            {
-                return Some(false);
-            }
-            self.conditions.iter().try_fold(true, |all, condition| {
-                Some(all && condition.holds(request)?)
-            })
-        };
-        means().unwrap_or(false)
+        if let Some(principals) = &self.principals
+            && principals.members.mean(request.principal) == principals.not
+        {
+            return false;
+        }
+        // "The action … names are case insensitive."
+        if any(&self.actions.members, request.action, Case::Ignored) == self.actions.not {
+            return false;
+        }
+        if let Some(resources) = &self.resources
+            && any(&resources.members, request.resource, Case::Matters) == resources.not
+        {
+            return false;
+        }
+        self.conditions
+            .iter()
+            .all(|condition| condition.holds(request))
     }
 }
 

@@ -174,7 +174,7 @@ fn conditions_compare_as_their_operators_say() {
         ),
         (
             json!({ "StringNotEquals": { "aws:username": "${aws:nobody}" } }),
-            false,
+            true,
         ),
         (
             json!({ "StringEquals": { "aws:username": "${aws:nobody, 'ann'}" } }),
