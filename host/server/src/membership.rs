@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tidegate_model::config::{Node, Role};
 use tidegate_sandbox::Runtime;
+use tokio::sync::Semaphore;
 
 use crate::identity::{Authority, ClientAuth, Identity};
 use crate::link::host::Shared;
@@ -106,6 +107,7 @@ impl Membership {
             purges: self.purges.clone(),
             nodes: self.nodes.clone(),
             runtime,
+            sending: Arc::new(Semaphore::new(SENDING_MAX)),
         })
     }
 
@@ -159,5 +161,7 @@ impl LinkSockets {
     }
 }
 
+/// Files at once, of some megabytes most of them.
+const SENDING_MAX: usize = 16;
 /// To find a port that is free for both.
 const ATTEMPTS: usize = 16;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use tidegate_model::balance::{Balance, HealthThresholds};
-use tidegate_model::config::{self, Node, Role};
+use tidegate_model::config::{self, Node, Role, Signatures};
 use tidegate_model::headers::Via;
 use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
 use tokio::sync::watch;
@@ -215,6 +215,7 @@ impl Starting<'_> {
                 services.clone(),
                 metrics.clone(),
                 (own.role != Role::Edge).then(|| membership.purges.clone()),
+                own.signatures == Signatures::Off,
             );
             tokio::task::spawn_local(follower.run());
         }

@@ -65,10 +65,12 @@ async fn carry_out(
     let what = format!("{purge:?}");
     let (purges, query, purged) = (purges.cloned(), query.to_owned(), cache.clone());
     let purging = tokio::task::spawn_blocking(move || {
+        // Here first: a node that hears of it may ask this one at once.
+        let count = purged.store.purge(&purge);
         if let Some(purges) = purges {
-            purges.record(&query)?; // others hear of it only once it is on the disk
+            purges.record(&query)?;
         }
-        std::io::Result::Ok(purged.store.purge(&purge))
+        std::io::Result::Ok(count)
     });
     let count = match purging.await.map_err(std::io::Error::other).flatten() {
         Ok(count) => count,

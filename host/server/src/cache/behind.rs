@@ -65,13 +65,13 @@ impl Behind {
 
     fn change(&self, place: usize, change: impl FnOnce(&mut Standing)) {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let knew = origins[place].told;
         change(&mut origins[place]);
-        let any = origins.iter().any(|origin| origin.told);
-        let all = origins
-            .iter()
-            .all(|origin| origin.told || origin.connections == 0);
-        if any && all {
-            self.end();
+        let connected = |origin: &&Standing| origin.connections > 0;
+        if origins.iter().filter(connected).all(|origin| origin.told) {
+            self.end(); // also where nobody is connected any more
+        } else if knew && !origins[place].told && connected(&&origins[place]) {
+            self.begin();
         }
     }
 
@@ -153,6 +153,7 @@ mod tests {
         behind.connected(0);
         behind.told(0, true);
         behind.told(0, false);
+        assert!(behind.is_so(), "connected, and not heard any more");
         behind.disconnected(0);
         assert!(!behind.is_so(), "cut off");
         behind.connected(0);

@@ -164,17 +164,9 @@ impl Dialer {
         }
     }
 
-    /// The origin that is asked first, where any is connected.
-    pub fn nearest(&self) -> Option<usize> {
-        let open = self
-            .dialed
-            .iter()
-            .enumerate()
-            .filter_map(|(place, dialed)| {
-                dialed.current()?;
-                Some((self.origins.nearness(&dialed.origin), place, ()))
-            });
-        nearest_first(open).map(|(_, place, ())| place)
+    /// Whether an origin is connected.
+    pub fn is_connected(&self, place: usize) -> bool {
+        self.dialed[place].current().is_some()
     }
 
     /// Waits until an origin is connected.
@@ -579,7 +571,8 @@ impl Dialed {
 
     async fn upgrade(&self, origins: &Origins) -> Option<Made> {
         let mut addresses = tokio::net::lookup_host(&self.origin.address).await.ok()?;
-        let made = self.connect_quic(addresses.next()?, origins, true);
+        // Not before it has answered: what it takes the place of works.
+        let made = self.connect_quic(addresses.next()?, origins, false);
         timeout(HEAD_START, made).await.ok()?.ok()
     }
 }

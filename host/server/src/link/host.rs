@@ -8,14 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
+use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
 use rustls_pki_types::CertificateDer;
 use tidegate_model::uri;
 use tidegate_sandbox::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::told::TOLD;
 use super::{ARTIFACTS, EVENTS, FILES, PING, RENEW, REPORT};
@@ -24,7 +26,6 @@ use crate::drain::Drain;
 use crate::identity::{Authority, Identity, JOIN_PATH, Peer, REQUEST_BYTES_MAX, Role};
 use crate::request::{forwarded, reply};
 use crate::sync::follow::Event;
-use crate::sync::manifest::is_hash;
 use crate::sync::nodes::{Nodes, Report};
 use crate::sync::publish::Publisher;
 use crate::sync::purges::{Missed, Position, Purges};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub purges: Arc<Purges>,
     pub nodes: Arc<Nodes>,
     pub runtime: Arc<Runtime>,
+    /// Files that are being sent: each is in memory as a whole.
+    pub sending: Arc<Semaphore>,
 }
 
 /// Answers on one worker.
@@ -137,9 +140,10 @@ impl Host {
         if !may_have {
             return refuse(StatusCode::NOT_FOUND, "no such file in the snapshot");
         }
+        let permit = self.shared.sending.clone().acquire_owned().await.ok();
         let (publisher, hash) = (self.shared.publisher.clone(), hash.to_owned());
         match tokio::task::spawn_blocking(move || publisher.files.read(&hash)).await {
-            Ok(Ok(content)) => Response::new(Body::from(content)),
+            Ok(Ok(content)) => Response::new(sent(content, permit)),
             Ok(Err(error)) => {
                 tracing::error!("a file of the snapshot cannot be given out: {error:#}");
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read")
@@ -154,12 +158,15 @@ impl Host {
         let Some((compatibility, hash)) = rest.split_once('/') else {
             return absent();
         };
-        if compatibility != self.shared.runtime.compatibility() || !is_hash(hash) {
+        let published = self.shared.publisher.current();
+        let bound = published.is_some_and(|published| published.manifest.components.contains(hash));
+        if compatibility != self.shared.runtime.compatibility() || !bound {
             return absent();
         }
+        let permit = self.shared.sending.clone().acquire_owned().await.ok();
         let (runtime, hash) = (self.shared.runtime.clone(), hash.to_owned());
         match tokio::task::spawn_blocking(move || runtime.artifact(&hash)).await {
-            Ok(Some(code)) => Response::new(Body::from(Bytes::from(code))),
+            Ok(Some(code)) => Response::new(sent(Bytes::from(code), permit)),
             _ => absent(),
         }
     }
@@ -241,7 +248,7 @@ async fn tell(
         purged.borrow_and_update();
         published.borrow_and_update();
         match shared.purges.since(&position) {
-            Missed::These(missed) => {
+            Missed::These(missed) if missed.len() <= MISSED_MAX => {
                 for one in missed {
                     position.number = one.number;
                     let at = position.clone();
@@ -255,7 +262,7 @@ async fn tell(
                     .await?;
                 }
             }
-            Missed::Unknown => {
+            Missed::These(_) | Missed::Unknown => {
                 position = shared.purges.position();
                 let at = position.clone();
                 say(lines, &Event::PurgeAll { at }).await?;
@@ -312,6 +319,15 @@ impl Drop for Leaving<'_> {
     }
 }
 
+/// A file, in memory until it has been sent.
+fn sent(content: Bytes, permit: Option<OwnedSemaphorePermit>) -> Body {
+    let frame = stream::once(async move {
+        let _permit = permit;
+        Ok::<_, BoxError>(Frame::data(content))
+    });
+    Body::Boxed(UnsyncBoxBody::new(StreamBody::new(frame)))
+}
+
 fn no_content() -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -337,5 +353,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_BYTES_MAX: u64 = 1 << 20;
 /// Events that a slow node has not taken; more wait where they are made.
 const EVENTS_WAITING: usize = 16;
+/// Each is looked for among all that is stored, and flushed: who missed more forgets everything, which is done sooner.
+const MISSED_MAX: usize = 100;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 const ECHOES: [Duration; 2] = [Duration::from_millis(8), Duration::from_millis(16)];

@@ -59,6 +59,17 @@ impl Files {
         fs::metadata(self.path(hash)).is_ok_and(|file| file.len() == bytes)
     }
 
+    /// Removes those of a snapshot's files whose content is another one than their name says.
+    pub fn forget_damaged(&self, manifest: &Manifest) {
+        for hash in manifest.files.keys() {
+            let content = fs::read(self.path(hash));
+            if content.is_ok_and(|content| sha256(&content) != *hash) {
+                tracing::warn!(file = hash, "damaged on the disk: it is fetched again");
+                _ = fs::remove_file(self.path(hash));
+            }
+        }
+    }
+
     /// A file's content.
     ///
     /// # Errors

@@ -60,6 +60,8 @@ pub struct Follower {
     pub metrics: Arc<Metrics>,
     /// An origin's own log: the nodes that follow it hear of purges there.
     relay: Option<Arc<Purges>>,
+    /// It runs what its origins have compiled.
+    takes_code: bool,
     standing: Standing,
 }
 
@@ -86,6 +88,7 @@ impl Follower {
         services: Arc<NodeServices>,
         metrics: Arc<Metrics>,
         relay: Option<Arc<Purges>>,
+        takes_code: bool,
     ) -> Rc<Self> {
         let path = publisher.files.directory().join("purged.json");
         // Where it cannot be read, everything is purged once.
@@ -100,6 +103,7 @@ impl Follower {
             services,
             metrics,
             relay,
+            takes_code,
             standing: Standing {
                 positions: RefCell::new(positions.unwrap_or_default()),
                 path,
@@ -148,6 +152,7 @@ impl Follower {
         );
         let mut body = self.get(place, &query).await?;
         let mut text = BytesMut::new();
+        let mut noted = true;
         loop {
             let frame = tokio::time::timeout(SILENCE_MAX, body.frame())
                 .await
@@ -161,8 +166,17 @@ impl Follower {
             text.extend_from_slice(&data);
             while let Some(end) = text.iter().position(|&octet| octet == b'\n') {
                 let line = text.split_to(end + 1);
-                let event = serde_json::from_slice(&line[..end]).context("an event is none")?;
-                self.hear(place, address, event).await?;
+                match serde_json::from_slice(&line[..end]) {
+                    Ok(event) => self.hear(place, address, event, &mut noted).await?,
+                    Err(error) => {
+                        let problem = format!("{address} tells what is not understood: {error}");
+                        tracing::error!("{problem}: is it of another version?");
+                        *self.standing.problem.borrow_mut() = Some(problem);
+                        self.standing.news.notify_waiters();
+                        tokio::time::sleep(RETRY).await;
+                        bail!("an event is none");
+                    }
+                }
             }
             if text.len() > LINE_BYTES_MAX {
                 bail!("an event has more than {LINE_BYTES_MAX} bytes");
@@ -170,18 +184,26 @@ impl Follower {
         }
     }
 
-    async fn hear(&self, place: usize, address: &str, event: Event) -> Result<()> {
+    /// `noted`: the disk has taken a note of all that was purged so far. Where it does not, the next ones are carried out all the
+    /// same; the node says that it stands where it stood, and is told of them again.
+    async fn hear(
+        &self,
+        place: usize,
+        address: &str,
+        event: Event,
+        noted: &mut bool,
+    ) -> Result<()> {
         match event {
             Event::Hello { name } => tracing::info!(origin = name, address, "following"),
             // The first one comes after what was purged.
             Event::Beat => self.cache.behind.told(place, true),
             Event::Purge { query, at } => {
-                self.purge(query).await?;
-                self.stands(address, at)?;
+                *noted &= self.purge(query).await?;
+                self.stands(address, at, *noted)?;
             }
             Event::PurgeAll { at } => {
-                self.purge(ALL.to_owned()).await?;
-                self.stands(address, at)?;
+                *noted &= self.purge(ALL.to_owned()).await?;
+                self.stands(address, at, *noted)?;
             }
             Event::Snapshot { manifest } => {
                 manifest.check().map_err(anyhow::Error::msg)?;
@@ -208,7 +230,8 @@ impl Follower {
         });
     }
 
-    async fn purge(&self, query: String) -> Result<()> {
+    /// Gives whether it would outlive the process.
+    async fn purge(&self, query: String) -> Result<bool> {
         let purge = Purge::from_query(&query).map_err(anyhow::Error::msg)?;
         let (cache, relay) = (self.cache.clone(), self.relay.clone());
         let purging = tokio::task::spawn_blocking(move || {
@@ -218,15 +241,19 @@ impl Follower {
             anyhow::Ok(count)
         });
         let count = purging.await??;
-        // Before the node says that it knows: a killed one must not come back with it.
-        if !self.cache.store.settle(SETTLE_WAIT).await {
-            bail!("purged, but the disk takes no note of it");
-        }
         tracing::debug!(count, "purged, as an origin was told");
-        Ok(())
+        // Before the node says that it knows: a killed one must not come back with it.
+        let noted = self.cache.store.settle(SETTLE_WAIT).await;
+        if !noted {
+            tracing::warn!("purged, but the disk takes no note of it");
+        }
+        Ok(noted)
     }
 
-    fn stands(&self, address: &str, at: Position) -> Result<()> {
+    fn stands(&self, address: &str, at: Position, noted: bool) -> Result<()> {
+        if !noted {
+            return Ok(());
+        }
         let mut positions = self.standing.positions.borrow_mut();
         positions.insert(address.to_owned(), at);
         let text = serde_json::to_vec(&*positions)?;
@@ -238,24 +265,34 @@ impl Follower {
     /// Fetches and deploys the newest snapshot, again and again.
     async fn adopt(self: Rc<Self>) {
         let mut wanted = self.standing.wanted.subscribe();
+        let mut attempt = 0;
         loop {
             let next = wanted.borrow_and_update().clone();
             if let Some((place, manifest)) = next {
                 let began = Instant::now();
                 let id = manifest.id();
-                let adopting = self.fetch_and_deploy(place, manifest);
-                let adopted = tokio::select! {
-                    adopted = adopting => adopted,
-                    _ = newer(&wanted) => continue,
+                let place = self.connected_from(place + attempt).unwrap_or(place);
+                let fetched = tokio::select! {
+                    fetched = self.fetch(place, &manifest) => fetched,
+                    _ = newer(&wanted) => {
+                        attempt = 0;
+                        continue;
+                    }
+                };
+                // Not given up for a newer one: what it keeps is kept as long as it runs.
+                let adopted = match fetched {
+                    Ok(()) => self.deploy(manifest).await,
+                    Err(error) => Err(error),
                 };
                 let took_ms = began.elapsed().as_millis();
                 let mut problem = self.standing.problem.borrow_mut();
                 match adopted {
                     Ok(()) => {
-                        *problem = None;
+                        (*problem, attempt) = (None, 0);
                         tracing::info!(snapshot = &*id, took_ms, "snapshot adopted");
                     }
                     Err(error) => {
+                        attempt += 1;
                         tracing::error!(
                             snapshot = &*id,
                             "snapshot refused, the last good one serves on: {error:#}"
@@ -275,12 +312,37 @@ impl Follower {
         }
     }
 
-    async fn fetch_and_deploy(&self, place: usize, manifest: Arc<Manifest>) -> Result<()> {
+    /// The first origin from a place on, round the list, that is connected.
+    fn connected_from(&self, place: usize) -> Option<usize> {
+        let count = self.dialer.origins.list.len();
+        (place..place + count)
+            .map(|place| place % count)
+            .find(|&place| self.dialer.is_connected(place))
+    }
+
+    async fn deploy(&self, manifest: Arc<Manifest>) -> Result<()> {
+        let adopted = self
+            .commands
+            .send(|reply| Command::Adopt(manifest.clone(), reply))
+            .await;
+        if adopted.is_err() {
+            // One of the files may be damaged: it is fetched again.
+            let publisher = self.publisher.clone();
+            let looking = move || publisher.files.forget_damaged(&manifest);
+            tokio::task::spawn_blocking(looking).await?;
+        }
+        adopted
+    }
+
+    /// Fetches what a snapshot has that is not here.
+    async fn fetch(&self, place: usize, manifest: &Manifest) -> Result<()> {
         let mine = |hash: &&String| {
             self.dialer.origins.identity.peer().role == Role::Origin
                 || !manifest.origins_only.contains(*hash)
         };
         let files = &self.publisher.files;
+        // Whose components are to be signed by somebody it trusts does not run what an origin has compiled.
+        let takes_code = self.takes_code;
         let missing: Vec<(&String, u64)> = manifest
             .files
             .iter()
@@ -291,14 +353,16 @@ impl Follower {
         let uncompiled: Vec<&String> = manifest
             .components
             .iter()
-            .filter(|hash| !self.runtime.has_artifact(hash))
+            .filter(|hash| takes_code && !self.runtime.has_artifact(hash))
             .collect();
         let fetching_files = stream::iter(missing)
             .map(|(hash, bytes)| async move {
                 let content = self
                     .get_whole(place, &format!("{FILES}{hash}"), bytes)
                     .await?;
-                files.keep_fetched(hash, &content)
+                let (publisher, hash) = (self.publisher.clone(), hash.clone());
+                let keeping = move || publisher.files.keep_fetched(&hash, &content);
+                tokio::task::spawn_blocking(keeping).await?
             })
             .buffer_unordered(FETCHES_MAX)
             .collect::<Vec<Result<()>>>();
@@ -308,7 +372,9 @@ impl Follower {
                 async move {
                     // Without it, the component is compiled here.
                     if let Ok(code) = self.get_whole(place, &path, CODE_BYTES_MAX).await {
-                        self.runtime.keep_artifact(hash, &code);
+                        let (runtime, hash) = (self.runtime.clone(), hash.clone());
+                        let keeping = move || runtime.keep_artifact(&hash, &code);
+                        _ = tokio::task::spawn_blocking(keeping).await;
                     }
                 }
             })
@@ -319,8 +385,7 @@ impl Follower {
         for (hash, line) in &manifest.signatures {
             files.keep_signature(hash, line)?;
         }
-        let adopt = |reply| Command::Adopt(manifest, reply);
-        self.commands.send(adopt).await
+        Ok(())
     }
 
     /// Tells an origin how this node is, every second and when there are news.
@@ -339,12 +404,13 @@ impl Follower {
         }
     }
 
-    /// Asks the nearest origin for parts of the token buckets that are in use, as long as some are.
+    /// Asks the first origin that is connected for parts of the token buckets that are in use, as long as some are. Not the
+    /// nearest one: who shares a rate out has to hear of all demand.
     async fn lease(self: Rc<Self>) {
         let mut told_at = Instant::now();
         loop {
             tokio::time::sleep(LEASE_EVERY).await;
-            let Some(place) = self.dialer.nearest() else {
+            let Some(place) = self.connected_from(0) else {
                 continue; // the last leases hold
             };
             let over = told_at.elapsed();

@@ -45,6 +45,11 @@ impl Manifest {
             context.update(&[0]);
             context.update(hash.as_bytes());
         }
+        for (hash, line) in &self.signatures {
+            context.update(&[1]);
+            context.update(hash.as_bytes());
+            context.update(line.as_bytes());
+        }
         hex(&context.finish().as_ref()[..8]).into()
     }
 

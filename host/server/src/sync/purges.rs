@@ -73,18 +73,23 @@ impl Purges {
     }
 
     fn open_file(path: &Path) -> Result<Self> {
-        let text = match fs::read_to_string(path) {
+        let text = match fs::read(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let mut lines = text.lines();
+        let mut lines = text.split_inclusive(|&octet| octet == b'\n');
         let first = lines
             .next()
-            .and_then(|line| serde_json::from_str(line).ok());
-        // A line that was being written when the node was killed was not acknowledged.
-        let read = lines.map_while(|line| serde_json::from_str(line).ok());
+            .and_then(|line| serde_json::from_slice(line).ok());
+        // A line that was being written when the node was killed was not acknowledged; it has no end.
+        let whole: Vec<&[u8]> = lines.filter(|line| line.ends_with(b"\n")).collect();
+        let read = whole
+            .iter()
+            .map_while(|line| serde_json::from_slice(line).ok());
         let mut kept: VecDeque<Purged> = read.collect();
+        // Where others cannot be read, their numbers may be known to nodes: they are not given out again.
+        let first = first.filter(|_| kept.len() == whole.len());
         while kept.len() > KEPT_MAX {
             kept.pop_front();
         }
@@ -137,8 +142,11 @@ impl Purges {
             kept.lines.pop_front();
         }
         if kept.written > 2 * KEPT_MAX {
-            kept.file = write_anew(&self.path, &self.epoch, &kept.lines)?;
-            kept.written = kept.lines.len();
+            // It is on the disk already: what fails here is tried again with the next one.
+            match write_anew(&self.path, &self.epoch, &kept.lines) {
+                Ok(file) => (kept.file, kept.written) = (file, kept.lines.len()),
+                Err(_) => kept.torn = true,
+            }
         }
         self.last.send_replace(number);
         Ok(number)
@@ -244,6 +252,22 @@ mod tests {
         assert_eq!(purges.record("tag=c").unwrap(), 2);
         let again = Purges::open(&path).unwrap();
         assert_eq!(numbers(again.since(&begin)), Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn numbers_that_may_be_known_are_not_given_out_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("purges");
+        let purges = Purges::open(&path).unwrap();
+        let begin = purges.position();
+        for query in ["tag=a", "tag=b", "tag=c"] {
+            purges.record(query).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("tag=b\"", "tag=b")).unwrap(); // a sector that is damaged
+        let again = Purges::open(&path).unwrap();
+        assert_ne!(again.position().epoch, begin.epoch);
+        assert_eq!(numbers(again.since(&begin)), None, "more than is known");
     }
 
     #[test]

@@ -258,13 +258,16 @@ impl Disk {
         if !sent {
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            // One that is queued from before must not stand in for it.
+            let _ = self.writes.try_send(writer::Job::Gone { hash });
         }
     }
 
     /// Has the entry of a key forgotten. Never waits.
     pub fn forget(&self, key: &[u8]) {
         let hash = self.shared.hash(key);
-        if self.shared.index.get(hash).is_some() || self.shared.index.is_recovering() {
+        let queued = self.shared.queued_bytes.load(Ordering::Acquire) > 0;
+        if queued || self.shared.index.get(hash).is_some() || self.shared.index.is_recovering() {
             self.shared.index.forget(hash);
             let _ = self.writes.try_send(writer::Job::Gone { hash });
         }
@@ -282,7 +285,10 @@ impl Disk {
 
     /// Notes a purge: what is read from now on is held against it.
     pub fn purge(&self, at: u64, purge: &Purge) {
-        let newest = self.shared.newest();
+        // What is queued was asked for before, and may be written to as many segments as it fills.
+        let queued = 2 * QUEUED_BYTES_MAX / self.shared.segment_bytes().max(1) + 1;
+        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        let newest = self.shared.newest().saturating_add(queued);
         self.shared.purges_mut().add(purge, at, newest);
         let mut pending = self.shared.pending();
         pending.purges.push((at, newest, purge.clone()));
@@ -296,8 +302,8 @@ impl Disk {
         let count = self.shared.pending().count;
         let mut written = self.shared.written.subscribe();
         let settled = written.wait_for(|written| *written >= count);
-        !self.shared.broken.load(Ordering::Acquire)
-            && matches!(tokio::time::timeout(within, settled).await, Ok(Ok(_)))
+        let settled = tokio::time::timeout(within, settled).await;
+        matches!(settled, Ok(Ok(_))) && !self.shared.broken.load(Ordering::Acquire)
     }
 
     /// Figures, to be told.
@@ -364,6 +370,10 @@ impl Shared {
         self.purges.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn segment_bytes(&self) -> u64 {
+        (self.bytes_max / 16).min(SEGMENT_MAX)
+    }
+
     /// The segment that is written to, or will be.
     fn newest(&self) -> u32 {
         let segments = self.segments();
@@ -399,6 +409,7 @@ const LASTS: i64 = 5;
 /// What a node that drains has left for the disk.
 const END_WAIT: Duration = Duration::from_secs(5);
 /// What waits to be written keeps its memory.
+const SEGMENT_MAX: u64 = 1 << 30;
 const QUEUED_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]

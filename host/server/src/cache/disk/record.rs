@@ -93,10 +93,11 @@ pub fn read<'a>(text: &'a Bytes, shapes: &Shapes) -> Option<(&'a [u8], Entry)> {
 }
 
 fn stored(response: &Response<'_>, body: Bytes, shapes: &Shapes) -> Option<Stored> {
-    let mut fields = HeaderMap::with_capacity(response.fields.len());
+    let mut fields = HeaderMap::try_with_capacity(response.fields.len()).ok()?;
     for (name, value) in &response.fields {
         let name: HeaderName = name.parse().ok()?;
-        fields.append(name, HeaderValue::from_bytes(value).ok()?);
+        let value = HeaderValue::from_bytes(value).ok()?;
+        fields.try_append(name, value).ok()?;
     }
     let selected_by = match &response.selected_by {
         None => None,

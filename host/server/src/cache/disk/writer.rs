@@ -41,6 +41,8 @@ struct Writer {
     /// Records for the end of the segment, and where they will be.
     batch: Vec<u8>,
     placed: Vec<(u64, Option<Slot>)>,
+    /// Bytes of the queue that are in the batch, or were refused.
+    taken: u64,
     /// Nothing is tried before.
     stopped_until: Option<Instant>,
     /// The log says that nothing is written.
@@ -65,6 +67,7 @@ pub(super) fn start(
         segment: None,
         batch: Vec::new(),
         placed: Vec::new(),
+        taken: 0,
         stopped_until: None,
         told: false,
     };
@@ -104,6 +107,9 @@ impl Writer {
             self.take(job);
         }
         self.flush();
+        // Only now: what is queued is not in the index yet, and must be found by who forgets it.
+        let taken = std::mem::take(&mut self.taken);
+        self.shared.queued_bytes.fetch_sub(taken, Ordering::AcqRel);
     }
 
     fn end(mut self) {
@@ -131,7 +137,7 @@ impl Writer {
                 bytes,
             } => {
                 self.put(hash, &key, &entry);
-                self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+                self.taken += bytes;
             }
             Job::Gone { hash } => self.add(hash, Kind::Gone, |_| {}),
             Job::Noted => {}
@@ -277,7 +283,7 @@ impl Writer {
 
     /// A sixteenth of the whole: so much is lost at once.
     fn segment_bytes(&self) -> u64 {
-        (self.shared.bytes_max / 16).min(SEGMENT_MAX)
+        self.shared.segment_bytes()
     }
 
     /// Writes what was noted, and tells who waits for it.
@@ -399,7 +405,6 @@ impl Writer {
 const QUEUE: usize = 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 1 << 20;
-const SEGMENT_MAX: u64 = 1 << 30;
 /// What the file of changes may take of the whole.
 const CHANGES_ROOM: u64 = 8 << 20;
 /// What encryption adds to a record.
