@@ -84,13 +84,15 @@ impl Reader {
     /// All that is there by now.
     fn rest(mut self) -> String {
         let mut text = String::new();
-        loop {
+        // What the ring holds, and not what comes meanwhile: there may be no end of that.
+        for _ in 0..PIECES_MAX {
             let news = self.logs.tail.since(self.cursor);
             if news.lines.is_empty() {
-                return text;
+                break;
             }
             text.push_str(&self.take(news));
         }
+        text
     }
 
     /// All that comes, until the follower leaves.
@@ -147,5 +149,7 @@ impl Logs {
     }
 }
 
+/// More than a full ring has.
+const PIECES_MAX: usize = 32;
 /// People who look on at once; each holds a connection.
 const FOLLOWERS_MAX: usize = 32;

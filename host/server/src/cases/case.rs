@@ -213,10 +213,10 @@ impl CaseEntry {
 fn fields(fields: &BTreeMap<String, String>) -> Result<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
-        map.append(
-            HeaderName::from_bytes(name.as_bytes()).with_context(|| format!("header {name:?}"))?,
-            HeaderValue::from_str(value).with_context(|| format!("header {name:?}"))?,
-        );
+        let told = || format!("header {name:?}");
+        let value = HeaderValue::from_str(value).with_context(told)?;
+        let name = HeaderName::from_bytes(name.as_bytes()).with_context(told)?;
+        map.try_append(name, value).context("too many headers")?;
     }
     Ok(map)
 }
@@ -318,6 +318,22 @@ mod tests {
 
     fn parse(text: &str) -> Result<Suite> {
         toml::from_str::<CaseFile>(text)?.compile()
+    }
+
+    #[test]
+    fn a_request_has_no_more_headers_than_fit() {
+        let headers: Vec<String> = (0..40_000)
+            .map(|number| format!("x{number} = ''"))
+            .collect();
+        let headers = headers.join(", ");
+        let text = format!(
+            "[[case]]\nname = 'x'\nrequest = {{ headers = {{ {headers} }} }}\nexpect = {{}}"
+        );
+        let error = parse(&text).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("too many headers"),
+            "{error:#}"
+        );
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn compared(case: &Case, mut actual: Value, services: &CaseServices) -> Ran {
         log,
         lines,
         counted,
+        ..
     } = services.told();
     if let Some(members) = actual.as_object_mut() {
         members.insert("lines".into(), lines.into());

@@ -28,6 +28,15 @@ pub struct Told {
     pub lines: Vec<String>,
     /// Its counters.
     pub counted: BTreeMap<String, u64>,
+    bytes: usize,
+}
+
+impl Told {
+    /// Whether there is room for so much more: a component may say what it likes, as often as it likes.
+    fn takes(&mut self, text: &str) -> bool {
+        self.bytes = self.bytes.saturating_add(text.len() + LINE_BYTES);
+        self.bytes <= TOLD_BYTES_MAX
+    }
 }
 
 impl CaseServices {
@@ -74,7 +83,10 @@ impl CaseServices {
 
 impl Services for CaseServices {
     fn log(&self, _: &str, _: Option<&str>, _: Level, message: &str) {
-        self.lock().log.push(message.to_owned());
+        let mut told = self.lock();
+        if told.takes(message) {
+            told.log.push(message.to_owned());
+        }
     }
 
     fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken {
@@ -94,11 +106,21 @@ impl Services for CaseServices {
     }
 
     fn count(&self, _: &str, event: &str, amount: u32) {
-        *self.lock().counted.entry(event.to_owned()).or_default() += u64::from(amount);
+        let mut told = self.lock();
+        if let Some(count) = told.counted.get_mut(event) {
+            *count = count.saturating_add(u64::from(amount));
+        } else if told.takes(event) {
+            told.counted.insert(event.to_owned(), u64::from(amount));
+        }
     }
 
     fn write_lines(&self, _: &str, lines: Vec<String>) {
-        self.lock().lines.extend(lines);
+        let mut told = self.lock();
+        for line in lines {
+            if told.takes(&line) {
+                told.lines.push(line);
+            }
+        }
     }
 
     fn fetch_keys(&self, uri: String, _: bool) -> Waiting<Result<String, String>> {
@@ -127,3 +149,8 @@ impl Services for CaseServices {
         None
     }
 }
+
+/// What a plugin says beyond it is not kept.
+const TOLD_BYTES_MAX: usize = 1 << 20;
+/// That a line takes beside its text.
+const LINE_BYTES: usize = 32;

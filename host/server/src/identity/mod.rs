@@ -43,8 +43,8 @@ struct Issued {
     authority: String,
 }
 
-/// What a new node sends.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a new node sends; it has the secret, and is not to be shown.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JoinRequest {
     token: String,

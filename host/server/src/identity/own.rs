@@ -214,9 +214,10 @@ impl Identity {
                     let left = self.valid_until().duration_since(now).unwrap_or_default();
                     let hours_left = left.as_secs() / 3600;
                     tracing::warn!(hours_left, "certificate not renewed: {error:#}");
-                    tokio::time::sleep(RETRY_EVERY).await;
                 }
             }
+            // Also after one that was: by a clock that is wrong, the next one is due at once.
+            tokio::time::sleep(RETRY_EVERY).await;
         }
     }
 

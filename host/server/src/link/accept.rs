@@ -71,7 +71,9 @@ async fn connection(incoming: quinn::Incoming, host: Rc<Host>, mut watcher: Watc
     };
     if connection.peer_identity().is_none() {
         // Nothing is answered to who has not said who it is. Early data comes of a session where it has.
-        confirmed.await;
+        if tokio::time::timeout(HANDSHAKE, confirmed).await.is_err() {
+            return debug!(%from, "link: QUIC handshake timed out");
+        }
     }
     let Some(peer) = peer_of(&host, connection.peer_identity()) else {
         return debug!(%from, "link: no certificate of a node of ours");
@@ -98,7 +100,8 @@ async fn connection(incoming: quinn::Incoming, host: Rc<Host>, mut watcher: Watc
                     break;
                 }
             }
-            accepted = made.accept() => match accepted {
+            // A stream that was reset is free for another one while its request still runs.
+            accepted = made.accept(), if requests.len() < STREAMS_MAX as usize => match accepted {
                 Ok(Some(resolver)) => {
                     let (host, peer) = (host.clone(), peer.clone());
                     requests.spawn_local(async move {
@@ -171,7 +174,12 @@ pub async fn tcp(
                     match shaken.await {
                         Ok(Ok((stream, certificate))) => {
                             let peer = certificate.and_then(|it| host.peer_of(&it));
-                            serve_http2(stream, peer, host, watcher).await;
+                            let known = peer.is_some();
+                            let serving = serve_http2(stream, peer, host, watcher);
+                            match known {
+                                true => serving.await,
+                                false => _ = tokio::time::timeout(JOIN_TIME, serving).await,
+                            }
                         }
                         Ok(Err(error)) => debug!(%error, "link: TLS handshake failed"),
                         Err(_) => debug!("link: TLS handshake timed out"),
@@ -241,6 +249,8 @@ fn peer_of(host: &Host, identity: Option<Box<dyn std::any::Any>>) -> Option<Peer
 const CONNECTIONS_MAX: usize = 4096;
 const RETRY_ABOVE: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Who is not known may join, and is to leave.
+const JOIN_TIME: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const STREAMS_MAX: u32 = 1024;
 const STREAM_WINDOW: u32 = 2 << 20;
