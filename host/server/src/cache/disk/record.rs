@@ -166,7 +166,7 @@ pub mod tests {
             ..plain.clone()
         };
         Entry {
-            responses: vec![plain, part],
+            responses: [plain, part].into_iter().collect(),
             apart_until: 0,
         }
     }
