@@ -23,6 +23,8 @@ pub struct Settings {
     pub artifacts: Option<std::path::PathBuf>,
     /// What they may take there, in bytes; those not used for longest go first.
     pub artifact_bytes_max: u64,
+    /// Gives back to the system what the calling thread's heap does not need; called where much was allocated for a while.
+    pub give_back: fn(),
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             memory_bytes_max: 1 << 30,
             artifacts: None,
             artifact_bytes_max: 2 << 30,
+            give_back: || {},
         }
     }
 }

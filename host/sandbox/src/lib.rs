@@ -29,6 +29,7 @@ pub mod pool;
 mod recent;
 pub mod runtime;
 pub mod standing;
+pub mod threads;
 mod wasi;
 
 pub use account::{Account, Capability};

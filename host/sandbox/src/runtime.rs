@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use rayon::{ThreadPool, ThreadPoolBuildError};
+use rayon::ThreadPoolBuildError;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
@@ -11,7 +11,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use crate::artifact::{Artifacts, compatibility, content_hash};
 use crate::bindings::gateway::tidegate::gateway as imports;
 use crate::bindings::keyvalue::wasi::keyvalue;
-use crate::compilers;
+use crate::compilers::Compilers;
 use crate::component::{Handles, Inspection, LoadError, PACKAGE, Plugin};
 use crate::engine::{Settings, TickingEngine};
 use crate::function::{Function, FunctionState, Handler};
@@ -28,7 +28,7 @@ pub struct Runtime {
     waiting: Linker<StepState>,
     functions: Linker<FunctionState>,
     artifacts: Option<Artifacts>,
-    compilers: ThreadPool,
+    compilers: Compilers,
 }
 
 /// Why there is no runtime.
@@ -75,18 +75,36 @@ impl Runtime {
             concurrent: OnceLock::new(),
             plain,
             artifacts,
-            compilers: compilers::start().map_err(RuntimeError::Compilers)?,
+            compilers: Compilers::start(settings.give_back).map_err(RuntimeError::Compilers)?,
             settings,
         })
     }
 
-    /// Loads a plugin. Compiles it where the cache does not have it: takes 5 ms to some seconds of one or more cores, so
-    /// call it off the request's threads.
+    /// From here on there are requests, and loading gives way to them.
+    pub fn give_way(&self) {
+        self.compilers.give_way();
+    }
+
+    /// Loads a plugin. Compiles it where the cache does not have it: takes 5 ms to some seconds of one or more cores, and
+    /// waits for threads made for that, so call it off the request's threads.
     ///
     /// # Errors
     ///
     /// Says by name what is wrong with the component.
     pub fn plugin(&self, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+        self.compilers.run(|| self.load_plugin(bytes))
+    }
+
+    /// Loads a function, as [`Runtime::plugin`] does a plugin.
+    ///
+    /// # Errors
+    ///
+    /// Says by name what is wrong with the component.
+    pub fn function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
+        self.compilers.run(|| self.load_function(bytes))
+    }
+
+    fn load_plugin(&self, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
         let inspection = Inspection::of(bytes)?;
         inspection.check_plugin()?;
         let (component, hash) = self.component(&self.plain.engine, bytes)?;
@@ -102,12 +120,7 @@ impl Runtime {
         }))
     }
 
-    /// Loads a function, as [`Runtime::plugin`] does a plugin.
-    ///
-    /// # Errors
-    ///
-    /// Says by name what is wrong with the component.
-    pub fn function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
+    fn load_function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
         let (handler, hash) = match Inspection::of(bytes)?.handles()? {
             Handles::Http02 => {
                 let (component, hash) = self.component(&self.plain.engine, bytes)?;
@@ -177,9 +190,7 @@ impl Runtime {
             }
         }
         let began = Instant::now();
-        let component = self
-            .compilers
-            .install(|| Component::new(engine, bytes))
+        let component = Component::new(engine, bytes)
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let took_ms = began.elapsed().as_millis();
         tracing::debug!(hash, took_ms, "component compiled");

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod link;
 pub mod listen;
 mod membership;
+mod memory;
 pub mod node;
 mod reload;
 pub mod request;

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use tidegate_model::balance::{Balance, HealthThresholds};
 use tidegate_model::config::{self, Node, Role, Signatures};
 use tidegate_model::headers::Via;
+use tidegate_sandbox::threads::take_short_turns;
 use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -33,6 +34,7 @@ use crate::link::{self, quic};
 use crate::listen::tls::{Identity, Tls};
 use crate::listen::{self, accept};
 use crate::membership::{LinkSockets, Membership};
+use crate::memory;
 use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::services::client::Client;
@@ -122,6 +124,7 @@ impl Starting<'_> {
         let settings = SandboxSettings {
             artifacts: Some(own.data.join("artifacts")),
             artifact_bytes_max: node.artifacts.0,
+            give_back: memory::give_back,
             ..SandboxSettings::default()
         };
         let sandbox = Arc::new(Runtime::new(settings)?);
@@ -204,6 +207,7 @@ impl Starting<'_> {
             served: &served,
             drain: &drain,
         };
+        sandbox.give_way();
         let threads = start_workers(&node, workers, parts)?;
         if let (Some(membership), Some(origins)) = (&membership, origins) {
             let follower = Follower::new(
@@ -458,7 +462,10 @@ fn start_workers(
         };
         thread::Builder::new()
             .name(format!("worker-{shard}"))
-            .spawn(move || start.run())
+            .spawn(move || {
+                take_short_turns();
+                start.run()
+            })
             .context("no thread for a worker")
     };
     let parts_of_each = sockets.into_iter().zip(links).enumerate();
