@@ -3,7 +3,7 @@
 //! Everything that can be wrong is found here, before a request meets it: the definitions are compiled, the components
 //! loaded, every binding configured once. Only then is there a [`Deployed`], and it is swapped in whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use http::uri::Authority;
 use tidegate_model::config::{self, Node, Role, Signatures};
 use tidegate_model::deployment::{self as model, Isolation, LogOutput, Snapshot};
 use tidegate_model::{Place, Problems};
+use tidegate_sandbox::artifact::content_hash;
 use tidegate_sandbox::standing::StandingPlan;
 use tidegate_sandbox::{
     Account, Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin,
@@ -37,6 +38,8 @@ pub struct Deployed {
     /// What other nodes are told.
     pub manifest: Option<Manifest>,
     pub snapshot: Snapshot,
+    /// What bindings are of, by name.
+    pub plugins: BTreeMap<String, Arc<Plugin>>,
     /// In the order of the snapshot's bindings.
     pub bindings: Vec<Arc<Binding>>,
     pub functions: BTreeMap<String, LinkedFunction>,
@@ -94,7 +97,7 @@ impl Deployer {
         let snapshot = model::load(node, &known)?;
         let mut problems = Problems::default();
         let plugins = self
-            .plugins(node, components, &snapshot, &mut problems)
+            .plugins(node, components, &snapshot, before, &mut problems)
             .await;
         let functions = self.functions(node, before, &mut problems).await;
 
@@ -115,6 +118,7 @@ impl Deployer {
             published: manifest.as_ref().map_or_else(Arc::default, Manifest::id),
             manifest: manifest.map(|manifest| with_components(manifest, &bindings)),
             snapshot,
+            plugins,
             bindings,
             functions,
             pinned,
@@ -131,7 +135,13 @@ impl Deployer {
     pub async fn try_out(&self, node: &Node, file: &Path) -> Result<usize, String> {
         let (runtime, policy) = (self.runtime.clone(), node.signatures.clone());
         let file = file.to_owned();
-        let load = tokio::task::spawn_blocking(move || load_version(&runtime, &file, &policy));
+        let load = tokio::task::spawn_blocking(move || {
+            let loader = Loader {
+                runtime,
+                known: HashMap::new(),
+            };
+            loader.version(&file, &policy)
+        });
         let plugin = load
             .await
             .unwrap_or_else(|error| Err(format!("loading it failed: {error}")))?;
@@ -142,14 +152,22 @@ impl Deployer {
             .map_err(|error| format!("{error:#}"))
     }
 
-    /// Loads every plugin that a binding names, each once.
+    /// Loads every plugin that a binding names, each once; those that were loaded before are taken over.
     async fn plugins(
         &self,
         node: &Node,
         components: &Components,
         snapshot: &Snapshot,
+        before: Option<&Deployed>,
         problems: &mut Problems,
     ) -> BTreeMap<String, Arc<Plugin>> {
+        let known = before.into_iter().flat_map(|it| it.plugins.values());
+        let loader = Arc::new(Loader {
+            runtime: self.runtime.clone(),
+            known: known
+                .map(|plugin| (plugin.hash.clone(), plugin.clone()))
+                .collect(),
+        });
         let used: BTreeSet<&String> = snapshot
             .bindings
             .iter()
@@ -157,18 +175,18 @@ impl Deployer {
             .collect();
         let mut loads = Vec::new();
         for name in used {
-            let runtime = self.runtime.clone();
+            let loader = loader.clone();
             let own = node.plugins.get(name);
             let version = components.get(name).cloned();
             let source = own.map(|plugin| plugin.component.clone());
             let builtin = builtin::component(name);
             let policy = node.signatures.clone();
             let load = tokio::task::spawn_blocking(move || match (version, source, builtin) {
-                (Some(file), _, _) => load_version(&runtime, &file, &policy),
+                (Some(file), _, _) => loader.version(&file, &policy),
                 (None, Some(file), _) => {
-                    read_signed(&file, &policy).and_then(|bytes| load_plugin(&runtime, &bytes))
+                    read_signed(&file, &policy).and_then(|bytes| loader.plugin(&bytes))
                 }
-                (None, None, Some(bytes)) => load_plugin(&runtime, bytes),
+                (None, None, Some(bytes)) => loader.plugin(bytes),
                 (None, None, None) => Err("there is no such plugin".to_owned()),
             });
             let place = own.map(|plugin| plugin.place.clone());
@@ -348,25 +366,34 @@ fn with_components(manifest: Manifest, bindings: &[Arc<Binding>]) -> Manifest {
     }
 }
 
-fn load_plugin(runtime: &Runtime, bytes: &[u8]) -> Result<Arc<Plugin>, String> {
-    runtime.plugin(bytes).map_err(|error| error.to_string())
+/// Loads plugins, beside those that are there.
+struct Loader {
+    runtime: Arc<Runtime>,
+    /// By the hash of their content: a change of one plugin among hundreds costs one load.
+    known: HashMap<String, Arc<Plugin>>,
 }
 
-/// Loads a version that the node keeps: only what was handed to it, whose hash is the file's name.
-fn load_version(
-    runtime: &Runtime,
-    file: &Path,
-    policy: &Signatures,
-) -> Result<Arc<Plugin>, String> {
-    let plugin = read_signed(file, policy).and_then(|bytes| load_plugin(runtime, &bytes))?;
-    if file.file_stem().is_none_or(|hash| *hash != *plugin.hash) {
-        return Err(format!(
-            "{} is not what was swapped in: its content has another hash than its name; swap the plugin in again, or take \
-             it out of versions.json beside it to serve what the configuration says",
-            file.display()
-        ));
+impl Loader {
+    fn plugin(&self, bytes: &[u8]) -> Result<Arc<Plugin>, String> {
+        if let Some(plugin) = self.known.get(&content_hash(bytes)) {
+            return Ok(plugin.clone());
+        }
+        let plugin = self.runtime.plugin(bytes);
+        plugin.map_err(|error| error.to_string())
     }
-    Ok(plugin)
+
+    /// Loads a version that the node keeps: only what was handed to it, whose hash is the file's name.
+    fn version(&self, file: &Path, policy: &Signatures) -> Result<Arc<Plugin>, String> {
+        let plugin = read_signed(file, policy).and_then(|bytes| self.plugin(&bytes))?;
+        if file.file_stem().is_none_or(|hash| *hash != *plugin.hash) {
+            return Err(format!(
+                "{} is not what was swapped in: its content has another hash than its name; swap the plugin in again, or \
+                 take it out of versions.json beside it to serve what the configuration says",
+                file.display()
+            ));
+        }
+        Ok(plugin)
+    }
 }
 
 /// Reads a component that this node may run. What was read is what was verified: nobody can change it in between.
