@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod bench_compile;
 mod bench_step;
 mod cache;
 mod check;
@@ -57,6 +58,12 @@ enum Command {
         /// bash, elvish, fish, powershell or zsh.
         shell: clap_complete::Shell,
     },
+    /// Measure how long compiling a plugin takes, for the benchmark.
+    #[command(hide = true)]
+    BenchCompile {
+        /// The component.
+        component: PathBuf,
+    },
     /// Measure single step calls, for the benchmark.
     #[command(hide = true)]
     BenchStep {
@@ -87,6 +94,7 @@ pub fn run(began: Instant) -> ExitCode {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Command::BenchCompile { component } => bench_compile::run(&component),
         Command::BenchStep { component, warm } => bench_step::run(&component, warm),
     };
     done.unwrap_or_else(|error| {

@@ -48,11 +48,29 @@ impl Load {
         if !self.at_half {
             return self.run_with(folder, seconds, connections, "");
         }
+        let paced = self.half(folder, connections)?;
+        self.run_paced(folder, seconds, paced)
+    }
+
+    /// How many connections of [`Self::run_paced`] ask for half of what the server can answer to as many that never pause.
+    pub fn half(&self, folder: &Path, connections: u32) -> anyhow::Result<u32> {
         let most = self.run_with(folder, 1, connections, "")?.requests_per_s;
-        // Each connection sends one in so many milliseconds on average, by chance between none and twice as many.
-        let connections = (most / 2.0 * PAUSE_MS / 1000.0).round().max(1.0);
+        Ok((most / 2.0 * PAUSE_MS / 1000.0).round().max(1.0) as u32)
+    }
+
+    /// Runs the load for `seconds`; each connection sends one request in so many milliseconds on average, by chance between none
+    /// and twice as many.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_paced(
+        &self,
+        folder: &Path,
+        seconds: u32,
+        connections: u32,
+    ) -> anyhow::Result<Sample> {
         let pace = PACE.replace("PAUSE", &(PAUSE_MS * 2.0).to_string());
-        self.run_with(folder, seconds, connections as u32, &pace)
+        self.run_with(folder, seconds, connections, &pace)
     }
 
     fn run_with(

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -19,38 +20,61 @@ use crate::node::{self, Node};
 use crate::process::{resident_bytes, root};
 
 /// A swap from the first byte of the component to the answer that it takes traffic, of versions that were never compiled
-/// here; then the p99 latency of a second with a swap in it beside the second before.
+/// here, beside how long only compiling them takes; then the latencies of a second with a swap in it beside the second before,
+/// with half the load that the node can bear, and with all of it.
 pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let bed = Bed::start(binary, &folder.join("swap"), 1)?;
     let mut rows = Vec::new();
     for (system, component) in components()? {
-        let mut took = Vec::new();
+        let (mut took, mut bare) = (Vec::new(), Vec::new());
         let samples = if component.len() > LARGE { 3 } else { SWAPS };
         let bar = bar(samples, &format!("swap {system}"));
         for _ in 0..samples {
+            let version = distinct(&component);
+            bare.push(compile(binary, &bed.folder, &version)?);
             let began = Instant::now();
-            bed.swap("p0", &distinct(&component))?;
+            bed.swap("p0", &version)?;
             took.push(began.elapsed().as_secs_f64() * 1e6);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        rows.push(Row {
-            case: "swap".into(),
-            system,
-            p50_us: Some(median(took.iter().copied())),
-            p99_us: took.iter().copied().reduce(f64::max),
-            ..Row::default()
-        });
+        for (system, took) in [(format!("{system}-bare"), bare), (system, took)] {
+            rows.push(Row {
+                case: "swap".into(),
+                system,
+                p50_us: Some(median(took.iter().copied())),
+                p99_us: took.iter().copied().reduce(f64::max),
+                ..Row::default()
+            });
+        }
     }
     let load = bed.load("swap", "quiet-second", "/s/p0");
+    bed.swap("p0", &distinct(&guest()?))?; // JavaScript's, which was the last one, lets nobody through
+    load.run(&bed.folder, 1, CONNECTIONS)?; // the first second warms up
+    let half = load.half(&bed.folder, CONNECTIONS)?;
+    let rounds = rounds.max(1);
+    rows.extend(seconds(&bed, rounds * 20, "", || {
+        load.run_paced(&bed.folder, 1, half)
+    })?);
+    let full = || load.run(&bed.folder, 1, CONNECTIONS);
+    rows.extend(seconds(&bed, rounds * 2, "-full", full)?);
+    Ok(rows)
+}
+
+/// Pairs of seconds, without a swap and with one.
+fn seconds(
+    bed: &Bed,
+    pairs: u32,
+    load: &str,
+    second: impl Fn() -> anyhow::Result<Sample> + Sync,
+) -> anyhow::Result<[Row; 2]> {
     let component = guest()?;
     let (mut quiet, mut swapping) = (Vec::new(), Vec::new());
-    bed.swap("p0", &distinct(&component))?; // JavaScript's, which was the last one, lets nobody through
-    load.run(&bed.folder, 1, CONNECTIONS)?; // the first second warms up
-    for _ in 0..rounds.max(1) * 2 {
-        quiet.push(load.run(&bed.folder, 1, CONNECTIONS)?);
+    let bar = bar(u64::from(pairs), &format!("swap-second{load}"));
+    for _ in 0..pairs {
+        quiet.push(second()?);
         let sample = std::thread::scope(|scope| {
-            let running = scope.spawn(|| load.run(&bed.folder, 1, CONNECTIONS));
+            let running = scope.spawn(&second);
             std::thread::sleep(Duration::from_millis(300)); // in the middle of the second
             let swapped = bed.swap("p0", &distinct(&component));
             let sample = running
@@ -59,41 +83,83 @@ pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Ro
             swapped.and(sample)
         })?;
         swapping.push(sample);
+        bar.inc(1);
     }
-    rows.push(latencies("quiet-second", &quiet));
-    rows.push(latencies("swap-second", &swapping));
+    bar.finish_and_clear();
+    Ok([
+        latencies(&format!("quiet-second{load}"), &quiet),
+        latencies(&format!("swap-second{load}"), &swapping),
+    ])
+}
+
+/// How long a process of its own takes to compile a component, in microseconds.
+fn compile(binary: &Path, folder: &Path, component: &[u8]) -> anyhow::Result<f64> {
+    let file = folder.join("bare.wasm");
+    fs::write(&file, component)?;
+    let output = Command::new(binary)
+        .arg("bench-compile")
+        .arg(&file)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let printed: Value = serde_json::from_str(&text).with_context(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("`tidegate bench-compile` printed no JSON: {text}{said}")
+    })?;
+    let took = printed["compile_us"].as_f64();
+    took.context("`tidegate bench-compile` printed no compile_us")
+}
+
+/// Memory after 500 and after `count` swaps, every tenth beside an edit of the configuration: without traffic, then with it.
+pub fn leaks(binary: &Path, folder: &Path, count: u32) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for traffic in [false, true] {
+        let bed = Bed::start(binary, &folder.join("swap-memory"), 1)?;
+        let load = bed.load("swap-memory", "tidegate", "/s/p0");
+        let half = load.half(&bed.folder, CONNECTIONS)?;
+        let swapped = AtomicBool::new(false);
+        let memory = std::thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                while traffic && !swapped.load(Ordering::Relaxed) {
+                    load.run_paced(&bed.folder, 1, half)?;
+                }
+                anyhow::Ok(())
+            });
+            let memory = swap_many(&bed, count);
+            swapped.store(true, Ordering::Relaxed);
+            let served = running
+                .join()
+                .map_err(|_| anyhow::anyhow!("the load panicked"))?;
+            served.and(memory)
+        })?;
+        let load = if traffic { "-under-load" } else { "" };
+        rows.extend(memory.into_iter().map(|(swaps, bytes)| Row {
+            case: "swap-memory".into(),
+            system: format!("after-{swaps}{load}"),
+            rss_bytes: Some(bytes as f64),
+            ..Row::default()
+        }));
+    }
     Ok(rows)
 }
 
-/// Memory after 500 and after `count` swaps; every tenth beside an edit of the configuration, the first half under load.
-pub fn leaks(binary: &Path, folder: &Path, count: u32) -> anyhow::Result<Vec<Row>> {
-    let bed = Bed::start(binary, &folder.join("swap-memory"), 1)?;
+/// Swaps `count` times; gives the resident memory after 500 and in the end.
+fn swap_many(bed: &Bed, count: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     let component = guest()?;
     let versions: Vec<Vec<u8>> = (0..4).map(|_| distinct(&component)).collect();
-    let load = bed.load("swap-memory", "tidegate", "/s/p0");
-    let mut rows = Vec::new();
+    let mut memory = Vec::new();
     let bar = bar(u64::from(count), "swaps");
     for swap in 1..=count {
         bed.swap("p0", &versions[swap as usize % versions.len()])?;
         if swap % 10 == 0 {
             bed.edit(swap)?;
         }
-        if swap % 500 == 0 && swap <= count / 2 {
-            load.run(&bed.folder, 1, CONNECTIONS)?;
-        }
         if swap == 500.min(count) || swap == count {
-            load.run(&bed.folder, 1, CONNECTIONS)?;
-            rows.push(Row {
-                case: "swap-memory".into(),
-                system: format!("after-{swap}"),
-                rss_bytes: Some(resident_bytes(bed.node.guard.id())? as f64),
-                ..Row::default()
-            });
+            memory.push((swap, resident_bytes(bed.node.guard.id())?));
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(rows)
+    Ok(memory)
 }
 
 /// The same load over 500 routes, each with a plugin of its own, and over one.
@@ -264,7 +330,7 @@ fn guest() -> anyhow::Result<Vec<u8>> {
 ///
 /// Source: the component model's binary format; a custom section is 0, its length, its name's length, its name.
 fn distinct(component: &[u8]) -> Vec<u8> {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let nonce = format!("{}-{serial}", std::process::id());
