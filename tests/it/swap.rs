@@ -56,6 +56,13 @@ async fn stamp(node: &TestNode) -> String {
     node.get("/test/a").await.header("x-stamp").to_owned()
 }
 
+/// Connections are spread over the workers: some are each's.
+async fn every_worker_serves(node: &TestNode, version: &str) {
+    for _ in 0..16 {
+        assert_eq!(stamp(node).await, version);
+    }
+}
+
 async fn canary(node: &TestNode, plugin: &str) -> Value {
     let plugins = node.admin("/tidegate/v1/plugins").await.json();
     let all = plugins.as_array().expect("a list").iter();
@@ -104,10 +111,7 @@ async fn a_version_that_was_swapped_in_is_in_force_after_kill_9_and_can_be_gone_
 
     let back = done(&node, &["rollback", "stamp"]).await;
     assert_eq!(back["source"], "file");
-    until("the file's version serves", async || {
-        (stamp(&node).await == "one").then_some(())
-    })
-    .await;
+    every_worker_serves(&node, "one").await;
     let refused = plugin(&node, &["rollback", "stamp"]).await;
     assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing to go back from"));
     let node = node.kill9().await.start().await;
@@ -206,10 +210,7 @@ async fn a_canary_gets_the_requests_with_its_header_until_it_is_promoted() {
     assert!(String::from_utf8_lossy(&second.stderr).contains("canary"));
 
     done(&node, &["promote", "stamp"]).await;
-    until("it is the only version", async || {
-        (stamp(&node).await == "two").then_some(())
-    })
-    .await;
+    every_worker_serves(&node, "two").await;
     assert_eq!(canary(&node, "stamp").await["outcome"], "promoted");
     let node = node.kill9().await.start().await;
     assert_eq!(stamp(&node).await, "two");
@@ -357,6 +358,24 @@ async fn a_canary_is_judged_by_the_bounds_that_it_was_given() {
     .await;
     let tally = load.stop().await;
     assert!(tally.statuses.contains_key(&500), "{tally:?}");
+}
+
+#[tokio::test]
+async fn what_rollback_and_promote_have_said_is_served_by_every_worker_at_once() {
+    let node = stamping_node().await;
+    let two = fixture("stamp-two");
+    let load = Load::start(&node, "/test/a", 8);
+    for _ in 0..5 {
+        done(&node, &["swap", "stamp", path(&two), "--canary", "50%"]).await;
+        done(&node, &["promote", "stamp"]).await;
+        every_worker_serves(&node, "two").await;
+        done(&node, &["rollback", "stamp"]).await;
+        every_worker_serves(&node, "one").await;
+        done(&node, &["swap", "stamp", path(&two), "--canary", "50%"]).await;
+        done(&node, &["rollback", "stamp"]).await;
+        every_worker_serves(&node, "one").await;
+    }
+    load.stop().await.assert_only(200);
 }
 
 #[tokio::test]

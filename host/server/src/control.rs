@@ -241,7 +241,7 @@ impl Control {
         match change {
             Change::Files => self.reload(files).await,
             Change::Commanded(command) => self.obey(command).await,
-            Change::Judged => self.judge(),
+            Change::Judged => self.judge().await,
         }
     }
 
@@ -382,7 +382,7 @@ impl Control {
         // Who asked may have left: the command was carried out all the same.
         match command {
             Command::Swap(swap, reply) => drop(reply.send(self.swap(*swap).await)),
-            Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin))),
+            Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin).await)),
             Command::RollBack(plugin, reply) => drop(reply.send(self.roll_back(&plugin).await)),
             Command::Adopt(manifest, reply) => drop(reply.send(self.adopt(&manifest).await)),
             Command::Report(reply) => drop(reply.send(Ok(self.reports()))),
@@ -499,7 +499,7 @@ impl Control {
     }
 
     /// Makes the canary the only version.
-    fn promote(&mut self, plugin: &str) -> Result<Report> {
+    async fn promote(&mut self, plugin: &str) -> Result<Report> {
         let serving = self.serving.load_full();
         let of_plugin = |canary: &&Arc<Canary>| canary.plugin == plugin;
         let Some(canary) = serving.canary.as_ref().filter(of_plugin) else {
@@ -508,6 +508,7 @@ impl Control {
         self.versions.put_in_force(plugin, &canary.version)?;
         self.conclude("promoted");
         self.publish(Serving::only(canary.deployed.clone()));
+        self.taken_over().await;
         Ok(self.report(plugin))
     }
 
@@ -521,6 +522,7 @@ impl Control {
         {
             self.conclude("rolled back");
             self.publish(Serving::only(serving.stable.clone()));
+            self.taken_over().await;
             return Ok(self.report(plugin));
         }
         self.sees_no_canary()?;
@@ -532,6 +534,7 @@ impl Control {
         let deployed = self.deploy(&self.node, &components).await?;
         self.versions.take_back(plugin)?;
         self.publish(Serving::only(deployed));
+        self.taken_over().await;
         tracing::info!(plugin, "plugin rolled back");
         Ok(self.report(plugin))
     }
@@ -551,7 +554,7 @@ impl Control {
     }
 
     /// Compares both versions, and ends the canary where it exceeds its bounds or its time is over.
-    fn judge(&mut self) {
+    async fn judge(&mut self) {
         let serving = self.serving.load_full();
         let Some(canary) = &serving.canary else {
             return;
@@ -568,7 +571,7 @@ impl Control {
                     .promote_after
                     .is_some_and(|after| canary.began.elapsed() >= after) =>
             {
-                if let Err(error) = self.promote(&canary.plugin) {
+                if let Err(error) = self.promote(&canary.plugin).await {
                     tracing::error!(plugin = canary.plugin, "canary not promoted: {error:#}");
                 }
             }
