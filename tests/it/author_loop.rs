@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tidegate_tests::{
-    Api, Author, Load, Operation, TestNode, binary, fixture, root, until, until_within,
+    Api, Author, Load, Operation, TestNode, binary, check, fixture, root, until, until_within,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -109,6 +109,9 @@ async fn a_plugin_that_no_file_names_is_deployed_bound_and_there_after_kill_9() 
         (node.get("/test/a").await.header("x-stamp") == "one").then_some(())
     })
     .await;
+    // `check` knows of it as well, and reads no more than that.
+    let checked = check(&node.path("node.toml"));
+    assert!(checked.success, "{}", checked.output);
     let node = node.kill9().await.start().await;
     assert_eq!(node.get("/test/a").await.header("x-stamp"), "one");
     // Who binds it keeps it.

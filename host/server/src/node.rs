@@ -132,7 +132,7 @@ impl Starting<'_> {
         // Watched before they are read, so that no edit falls between.
         let mut files = Files::new().context("watching files")?;
         files.watch(path, &node);
-        let versions = Versions::open(&node.data.join("plugins"))?;
+        let versions = Versions::of(&node)?;
         let first = First {
             own: &own,
             path,

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tidegate_model::config::Node;
 use tidegate_sandbox::artifact::content_hash;
 
 use crate::durable;
@@ -37,6 +38,15 @@ pub struct History {
 }
 
 impl Versions {
+    /// Reads what a node keeps. Changes nothing on the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn of(node: &Node) -> Result<Self> {
+        Self::open(&node.data.join("plugins"))
+    }
+
     /// Reads what is kept in `directory`, which need not be there yet.
     ///
     /// # Errors
