@@ -1,6 +1,7 @@
 //! What an operator sees: health, metrics, logs, and the words of `tidegate check`.
 
 use std::fs;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::Request;
@@ -291,4 +292,80 @@ async fn what_was_compiled_once_is_not_compiled_again_unless_it_was_damaged() {
     let node = node.stop().await.start().await;
     node.get("/test/a").await.assert_status(200);
     assert_eq!(compiled(&node), 0, "what was compiled anew was kept");
+}
+
+/// As where a data directory moved to another machine: its key goes with it, and so the MAC is right.
+#[tokio::test]
+async fn machine_code_of_another_architecture_is_compiled_anew_and_what_runs_is_untouched() {
+    let binding = json!({ "step": "response-transform", "plugin": "stamp" });
+    let operation = Operation::mock("hello").binding(binding);
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("stamp", &fixture("stamp-two"))
+        .with_artifacts_of_its_own()
+        .start()
+        .await;
+    let two = fs::read(fixture("stamp-two")).unwrap();
+    let artifact = artifact_of(&node, &two);
+    let mut code = fs::read(&artifact).unwrap();
+    code.truncate(code.len() - 32); // its MAC
+    let ours = std::env::consts::ARCH.as_bytes();
+    let places: Vec<_> = (0..code.len() - ours.len())
+        .filter(|&at| code[at..].starts_with(ours))
+        .collect();
+    assert!(!places.is_empty(), "it says what it is for");
+    let other: &[u8] = if ours == b"x86_64" {
+        b"mips64"
+    } else {
+        b"riscv64"
+    };
+    for at in places {
+        code[at..at + ours.len()].copy_from_slice(other);
+    }
+    fs::write(
+        node.path("stamp.wasm"),
+        fs::read(fixture("stamp-one")).unwrap(),
+    )
+    .unwrap();
+    until("another version serves", async || {
+        (node.get("/test/a").await.header("x-stamp") == "one").then_some(())
+    })
+    .await;
+    let key = fs::read(node.path("data/artifacts/key")).unwrap();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
+    code.extend_from_slice(aws_lc_rs::hmac::sign(&key, &code).as_ref());
+    fs::write(&artifact, &code).unwrap();
+
+    let load = Load::start(&node, "/test/a", 4);
+    fs::write(node.path("stamp.wasm"), &two).unwrap();
+    until("it is compiled anew, and serves", async || {
+        (node.get("/test/a").await.header("x-stamp") == "two").then_some(())
+    })
+    .await;
+    load.stop().await.assert_only(200);
+    node.until_logged(&["compiled artifact is of no use", "architecture"])
+        .await;
+    assert_ne!(
+        fs::read(&artifact).unwrap(),
+        code,
+        "what was compiled is kept in its place"
+    );
+}
+
+fn artifact_of(node: &TestNode, component: &[u8]) -> PathBuf {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, component);
+    let hash: String = digest
+        .as_ref()
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    let files = fs::read_dir(node.path("data/artifacts")).unwrap().flatten();
+    let mut files = files.map(|file| file.path());
+    let is_its = |path: &PathBuf| {
+        path.file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with(&hash)
+    };
+    files.find(is_its).expect("it was compiled here")
 }
