@@ -23,6 +23,7 @@ mod integrations;
 mod jwt;
 mod limits;
 mod link;
+mod middleware;
 mod network;
 mod operations;
 mod plugins;

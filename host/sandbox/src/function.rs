@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderName, Request, Response, uri::Scheme};
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::{InstancePre, ResourceTable};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -31,6 +32,7 @@ use crate::capabilities::{Services, host_is_granted};
 use crate::fault::Fault;
 use crate::instance::describe;
 use crate::limits::{Alive, Limits, Meter};
+use crate::next::{Ask, Next};
 use crate::recent::Recent;
 use crate::wasi;
 use crate::wit::HttpError;
@@ -150,9 +152,48 @@ impl FunctionPool {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let (answer, mut answered) = oneshot::channel();
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        let mut driver: Driver = Box::pin(self.clone().drive(request, answer));
+        self.begin(request, None).await
+    }
+
+    /// As [`Self::invoke`], where the function stands around something: what it asks of that comes by `asks`, until it and
+    /// its response's body have ended.
+    ///
+    /// The authority of `request` must be none that the function [may ask](Self::may_ask) by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::invoke`]; [`Fault::Answered`] also where it passes on that what is next could not be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::invoke`]; the answers that it waits for are closed then.
+    pub async fn invoke_around<B>(
+        &self,
+        request: Request<B>,
+        asks: mpsc::Sender<Ask>,
+    ) -> Result<Response<FunctionBody>, Fault>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let next = Next::new(request.uri(), asks);
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        self.begin(request, Some(next)).await
+    }
+
+    /// Whether the function may ask the host of `uri`.
+    pub fn may_ask(&self, uri: &Uri) -> bool {
+        host_is_granted(&self.0.core.options.http_client, uri)
+    }
+
+    async fn begin(
+        &self,
+        request: Request<WasiBody>,
+        next: Option<Next>,
+    ) -> Result<Response<FunctionBody>, Fault> {
+        let (answer, mut answered) = oneshot::channel();
+        let mut driver: Driver = Box::pin(self.clone().drive(request, next, answer));
 
         // The answer is looked at first: a function may answer and trap afterwards.
         let ended = tokio::select! {
@@ -178,13 +219,14 @@ impl FunctionPool {
     async fn drive(
         self,
         request: Request<WasiBody>,
+        next: Option<Next>,
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), Fault> {
         let began = Instant::now();
         let core = &self.0.core;
         let deadline = core.options.limits.deadline;
         let call = async {
-            match tokio::time::timeout(deadline, self.call(request, answer)).await {
+            match tokio::time::timeout(deadline, self.call(request, next, answer)).await {
                 Ok(ended) => ended,
                 Err(_) => Err(Fault::Deadline(deadline)),
             }
@@ -199,12 +241,16 @@ impl FunctionPool {
     async fn call(
         &self,
         request: Request<WasiBody>,
+        next: Option<Next>,
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), Fault> {
         let mut lease = self.take().await?;
         let instance = lease.instance.as_mut().expect("taken only below");
         instance.calls = instance.calls.saturating_add(1);
-        match instance.handle(request, answer).await {
+        instance.store.data_mut().hooks.next = next;
+        let handled = instance.handle(request, answer).await;
+        instance.store.data_mut().hooks.next = None;
+        match handled {
             Ok(()) => {
                 lease.put_back();
                 Ok(())
@@ -562,7 +608,10 @@ impl FunctionState {
             recent: Recent::default(),
             wasi: None,
             http: WasiHttpCtx::new(),
-            hooks: Hooks(function.clone()),
+            hooks: Hooks {
+                function: function.clone(),
+                next: None,
+            },
             function,
         }
     }
@@ -600,8 +649,13 @@ impl WasiHttpView for FunctionState {
     }
 }
 
-/// Outgoing requests of a function: to the hosts it was granted, through the node's own client.
-struct Hooks(Arc<Core>);
+/// Outgoing requests of a function: to what is next, where it stands around something; else to the hosts it was granted,
+/// through the node's own client.
+struct Hooks {
+    function: Arc<Core>,
+    /// For as long as a call lasts.
+    next: Option<Next>,
+}
 
 type Sent = wasmtime_wasi_http::Result<(
     Response<WasiBody>,
@@ -619,23 +673,31 @@ impl WasiHttpHooks for Hooks {
 
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        self.0.account.host_called(Capability::HttpClient);
-        if !host_is_granted(&self.0.options.http_client, request.uri()) {
+        let timeout = options.and_then(|options| options.first_byte_timeout);
+        if let Some(next) = self.next.as_ref().filter(|it| it.is_asked(request.uri())) {
+            let response = next.ask(request, timeout);
+            return Box::new(async move { Ok((response.await?, nothing_more())) });
+        }
+        self.function.account.host_called(Capability::HttpClient);
+        if !host_is_granted(&self.function.options.http_client, request.uri()) {
             return Box::new(std::future::ready(Err(
                 wasmtime_wasi_http::Error::HttpRequestDenied,
             )));
         }
-        let first_byte = options
-            .and_then(|options| options.first_byte_timeout)
-            .unwrap_or(OUTGOING_TIMEOUT);
-        let response = self.0.services.send_streaming(request);
+        // A function that sends on what it got has a second one among its fields.
+        if let Some(host) = request.uri().authority()
+            && let Ok(host) = HeaderValue::from_str(host.as_str())
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        let response = self.function.services.send_streaming(request);
         Box::new(async move {
-            match tokio::time::timeout(first_byte, response).await {
-                Ok(Ok(response)) => Ok((response, Box::new(std::future::ready(Ok(()))) as Box<_>)),
+            match tokio::time::timeout(timeout.unwrap_or(OUTGOING_TIMEOUT), response).await {
+                Ok(Ok(response)) => Ok((response, nothing_more())),
                 Ok(Err(error)) => Err(outgoing_error(error)),
                 Err(_) => Err(wasmtime_wasi_http::Error::HttpResponseTimeout),
             }
@@ -643,7 +705,12 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-fn outgoing_error(error: HttpError) -> wasmtime_wasi_http::Error {
+/// What the component is told of a request once its response is there.
+fn nothing_more() -> Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send> {
+    Box::new(std::future::ready(Ok(())))
+}
+
+pub(crate) fn outgoing_error(error: HttpError) -> wasmtime_wasi_http::Error {
     use wasmtime_wasi_http::Error;
     match error {
         HttpError::DestinationNotAllowed => Error::HttpRequestDenied,

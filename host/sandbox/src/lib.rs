@@ -25,6 +25,7 @@ pub mod function;
 pub mod grants;
 mod instance;
 pub mod limits;
+pub mod next;
 pub mod pool;
 mod recent;
 pub mod runtime;

@@ -16,6 +16,7 @@ use crate::component::{Handles, Inspection, LoadError, PACKAGE, Plugin};
 use crate::engine::{Settings, TickingEngine};
 use crate::function::{Function, FunctionState, Handler};
 use crate::instance::StepState;
+use crate::next;
 use crate::wasi;
 
 /// Loads components. One for a node.
@@ -279,6 +280,7 @@ fn concurrent_linker(engine: &Engine) -> wasmtime::Result<Linker<FunctionState>>
     let mut linker = function_linker(engine)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    next::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

@@ -10,10 +10,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use wasmtime_wasi_http::WasiBody;
 
 use crate::alarm::Alarm;
 use crate::upstream::Lease;
@@ -103,6 +106,29 @@ pub enum Fault {
 }
 
 impl Body {
+    /// What a component sends. One without content is known as such: it needs no framing.
+    pub fn from_component(mut body: WasiBody) -> Self {
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        let first = match body.frame().now_or_never() {
+            Some(None) => return Self::Empty,
+            Some(Some(frame)) => Some(frame),
+            None => None,
+        };
+        let rest = BodyStream::new(body);
+        let frames = futures_util::stream::iter(first).chain(rest);
+        let failed = |error: wasmtime_wasi_http::Error| -> BoxError { format!("{error:?}").into() };
+        Self::Boxed(UnsyncBoxBody::new(StreamBody::new(frames.map_err(failed))))
+    }
+
+    /// As a component receives it.
+    pub fn into_component(self) -> WasiBody {
+        let failed =
+            |error: BodyError| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
+        UnsyncBoxBody::new(self.map_err(failed))
+    }
+
     /// Fails with [`BodyError::TooLarge`] once more than `bytes_max` have come; the bytes up to it have passed by then.
     pub fn with_limit(self, bytes_max: u64) -> Self {
         let fits = self

@@ -12,6 +12,8 @@ use crate::problem::Place;
 pub struct Extensions {
     /// `x-tidegate-bindings` of the root: for all operations, before their own.
     pub bindings: Vec<BindingSpec>,
+    /// `x-tidegate-middleware` of the root: around all integrations, and around the operations' own.
+    pub middleware: Vec<MiddlewareSpec>,
     /// By route key.
     pub operations: BTreeMap<String, Operation>,
     /// `x-tidegate-authorizer`, by the authorizer's name. The step is [`Step::Authorizer`].
@@ -25,6 +27,8 @@ pub struct Extensions {
 pub struct Operation {
     /// `x-tidegate-bindings`.
     pub bindings: Vec<BindingSpec>,
+    /// `x-tidegate-middleware`.
+    pub middleware: Vec<MiddlewareSpec>,
     /// Whether a request without content is refused: `requestBody.required`, which the service's `Method` does not hold.
     pub body_required: bool,
     pub place: Place,
@@ -42,5 +46,15 @@ pub struct BindingSpec {
     /// `None`: the step's default.
     pub fault_policy: Option<FaultPolicy>,
     pub isolation: Isolation,
+    pub place: Place,
+}
+
+/// A function around an integration, as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MiddlewareSpec {
+    /// One of the node's `[function.*]` tables, which has its grants and limits.
+    pub function: String,
+    /// `None`: the default.
+    pub fault_policy: Option<FaultPolicy>,
     pub place: Place,
 }

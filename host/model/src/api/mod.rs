@@ -9,7 +9,7 @@ pub mod http;
 pub mod openapi;
 pub mod rest;
 
-pub use extensions::{BindingSpec, Extensions, Operation};
+pub use extensions::{BindingSpec, Extensions, MiddlewareSpec, Operation};
 
 /// An API as it was defined, with all that belongs to it.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,7 @@ mod cache;
 mod endpoint;
 mod integration;
 mod mapping;
+mod middleware;
 mod mock;
 mod route;
 mod validator;
@@ -300,7 +301,10 @@ impl Compiler<'_, '_> {
             label: stage.label(),
             route: Some(&source.key),
         };
-        let mut pipeline = Pipeline::default();
+        let mut pipeline = Pipeline {
+            middleware: self.middleware(stage, source),
+            ..Pipeline::default()
+        };
         // Authorizers that were written stand with those of the service, before the API key.
         specs.sort_by_key(|spec| {
             (

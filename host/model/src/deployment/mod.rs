@@ -129,16 +129,28 @@ impl Route {
     }
 }
 
-/// The bindings of a route by step, each in the order of calling.
+/// The bindings of a route by step, each in the order of calling, and what stands around its integration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Pipeline {
     pub authorizers: Vec<BindingId>,
     pub throttles: Vec<BindingId>,
     pub validators: Vec<BindingId>,
     pub request_transforms: Vec<BindingId>,
+    /// Around the integration, the outermost first.
+    pub middleware: Vec<Middleware>,
     /// `None`: the route answers 500 with `{"message": "No integration defined for method"}`, as API Gateway does.
     pub integration: Option<BindingId>,
     pub response_transforms: Vec<BindingId>,
+}
+
+/// A function around an integration: it gets the request, and answers with what it makes of what is behind it. Its grants,
+/// limits and isolation are the function's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Middleware {
+    /// One of the node's functions.
+    pub function: String,
+    /// With `Bypass`, a request that it failed on before it touched it goes past it.
+    pub fault_policy: FaultPolicy,
 }
 
 /// A plugin at one place of a pipeline, with its configuration, grants, limits and fault policy.

@@ -148,15 +148,26 @@ impl Exchange {
         head.version = self.head.version;
         head.headers = self.head.headers.clone();
         Self {
+            id: RequestId::random(),
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            ..self.with_head(head)
+        }
+    }
+
+    /// The same request with another head, of which path and parameters are the route's as before: without a body, and
+    /// with nothing that became known since gatekeeping.
+    pub fn with_head(&self, head: Parts) -> Self {
+        Self {
             head,
             stage: self.stage.clone(),
             route: self.route,
             params: self.params.clone(),
             path_offset: self.path_offset,
             viewer: self.viewer.clone(),
-            id: RequestId::random(),
-            began: Instant::now(),
-            began_at: SystemTime::now(),
+            id: self.id,
+            began: self.began,
+            began_at: self.began_at,
             account: Account {
                 principal: self.account.principal.clone(),
                 ..Account::default()

@@ -1,5 +1,6 @@
 //! What answers a request: an upstream, a function, or the integration itself.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,23 +8,37 @@ use http::header::{HOST, TE};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
-use http_body_util::combinators::{MapErr, UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
 use tidegate_model::deployment::{BindingId, Route};
 use tidegate_model::headers::remove_hop_by_hop;
-use tidegate_sandbox::function::BodyFailure;
+use tidegate_sandbox::function::{BodyFailure, FunctionBody};
 use tidegate_sandbox::wit::{Forward, Invocation, Plan};
 use tidegate_sandbox::{Fault, FunctionPool, standing};
 
 use super::gatekeep::{collect_for, shared};
 use super::transform::{apply_request_edits, apply_request_rules, plugin_fault, respond};
-use super::{Exchange, GatewayError, own};
+use super::{Exchange, GatewayError, middleware, own};
 use crate::body::Body;
 use crate::body::{BodyError, BoxError};
 use crate::upstream::{Handle, SendOptions, TargetAddress};
 use crate::worker::{Destination, Forwarding, Integration, Local, Worker};
 
-/// Calls the integration of the route.
+/// Calls the integration of the route, through what stands around it.
 pub async fn call(
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
+    route: &Route,
+    exchange: &mut Arc<Exchange>,
+    body: Body,
+) -> Result<Response<Body>, GatewayError> {
+    if !route.pipeline.middleware.is_empty() {
+        return middleware::around(worker, local, route, 0, exchange, body).await;
+    }
+    alone(worker, local, route, exchange, body).await
+}
+
+/// Calls the integration itself.
+pub(super) async fn alone(
     worker: &Worker,
     local: &Local,
     route: &Route,
@@ -235,7 +250,8 @@ async fn invoke(
     exchange: &mut Arc<Exchange>,
     body: Body,
 ) -> Result<Response<Body>, GatewayError> {
-    let request = function_request(local, own(exchange), body)?;
+    let failure: fn(BodyError) -> BodyFailure = |error| BodyFailure(error.to_string());
+    let request = function_request(local, own(exchange), body)?.map(|body| body.map_err(failure));
     let fault = |fault| GatewayError::Function {
         function: name.to_owned(),
         fault,
@@ -244,13 +260,17 @@ async fn invoke(
         Ok(answered) => answered.map_err(fault)?,
         Err(_) => return Err(fault(Fault::Deadline(timeout))),
     };
-    Ok(response.map(|body| match body.whole() {
-        Some(content) if content.is_empty() => Body::Empty,
-        Some(content) => Body::Full(content),
+    Ok(response.map(function_body))
+}
+
+/// The body of a function's response.
+pub(super) fn function_body(body: FunctionBody) -> Body {
+    match body.whole() {
+        Some(content) => content.into(),
         None => Body::Boxed(UnsyncBoxBody::new(
             body.map_err(|error| -> BoxError { error.into() }),
         )),
-    }))
+    }
 }
 
 pub(super) fn wants_trailers(te: &HeaderValue) -> bool {
@@ -259,14 +279,12 @@ pub(super) fn wants_trailers(te: &HeaderValue) -> bool {
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-type FunctionRequestBody = MapErr<Body, fn(BodyError) -> BodyFailure>;
-
 /// The request as a function sees it: the path below the stage, and what the gateway knows in fields of its own.
-fn function_request(
+pub(super) fn function_request(
     local: &Local,
     exchange: &mut Exchange,
     body: Body,
-) -> Result<Request<FunctionRequestBody>, GatewayError> {
+) -> Result<Request<Body>, GatewayError> {
     let body = sent_body(exchange, body);
     let not_an_authority = |_| GatewayError::BadRequest("the Host field is no authority");
     let authority = match (exchange.head.uri.authority(), exchange.host()) {
@@ -317,8 +335,7 @@ fn function_request(
         headers.insert(name.clone(), value.clone());
     }
 
-    let failure: fn(BodyError) -> BodyFailure = |error| BodyFailure(error.to_string());
-    let mut request = Request::new(body.map_err(failure));
+    let mut request = Request::new(body);
     (
         *request.method_mut(),
         *request.uri_mut(),

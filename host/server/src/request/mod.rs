@@ -1,6 +1,6 @@
 //! The request path: one pass, in this order.
 //!
-//! receive → gatekeep → cache → transform → integrate → transform → reply; the record is written when the last byte has left.
+//! receive → gatekeep → cache → transform → (middleware →) integrate → transform → reply; the record is written when the last byte has left.
 
 mod cache;
 pub mod context;
@@ -10,6 +10,7 @@ pub mod forwarded;
 mod gatekeep;
 mod integrate;
 mod link;
+mod middleware;
 mod policy;
 mod receive;
 mod record;
@@ -94,8 +95,8 @@ enum Answer {
 
 /// Asks the integration, by what request transforms make of the request; on an edge, an origin does.
 async fn answer(
-    worker: &Worker,
-    local: &Local,
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
     route: &Route,
     exchange: &mut Arc<Exchange>,
     body: &mut Body,

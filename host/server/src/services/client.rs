@@ -13,14 +13,12 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
 use tidegate_sandbox::exchange::text;
 use tidegate_sandbox::wit::{self, HttpError, OutgoingRequest};
 use tokio::sync::{mpsc, oneshot};
 use wasmtime_wasi_http::WasiBody;
 
-use crate::body::{Body, BoxError};
+use crate::body::Body;
 use crate::upstream::{Directory, SendOptions, TargetAddress, UpstreamError, Upstreams};
 
 /// Hands requests to the client's thread.
@@ -108,19 +106,9 @@ impl Client {
         &self,
         request: Request<WasiBody>,
     ) -> Result<Response<WasiBody>, HttpError> {
-        let request = request.map(|body| {
-            Body::Boxed(UnsyncBoxBody::new(
-                body.map_err(|error| -> BoxError { format!("{error:?}").into() }),
-            ))
-        });
+        let request = request.map(Body::from_component);
         let response = self.send(request, TIMEOUT_MAX).await?;
-        Ok(response.map(|body| {
-            UnsyncBoxBody::new(
-                body.map_err(|error| {
-                    wasmtime_wasi_http::Error::InternalError(Some(error.to_string()))
-                }),
-            )
-        }))
+        Ok(response.map(Body::into_component))
     }
 
     async fn send(
@@ -232,7 +220,8 @@ fn outgoing(request: OutgoingRequest) -> Result<Request<Body>, HttpError> {
     Ok(built)
 }
 
-fn named(error: &UpstreamError) -> HttpError {
+/// What a component is told of an upstream's error.
+pub fn named(error: &UpstreamError) -> HttpError {
     match error {
         UpstreamError::DnsError { .. } | UpstreamError::DnsTimeout { .. } => {
             HttpError::DnsError(error.to_string())

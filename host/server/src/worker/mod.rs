@@ -387,10 +387,11 @@ impl Local {
         &self.pools[id.0 as usize]
     }
 
-    /// Whether an edge answers by itself: the integration asks nobody, or there is none.
+    /// Whether an edge answers by itself: the integration asks nobody, or there is none, and no function stands around it.
     pub fn answers_here(&self, route: &Route) -> bool {
         let integration = route.pipeline.integration;
-        integration.is_none_or(|id| self.asks_nobody[id.0 as usize])
+        route.pipeline.middleware.is_empty()
+            && integration.is_none_or(|id| self.asks_nobody[id.0 as usize])
     }
 
     /// Whether the request transforms of a route only change requests, and answer none.

@@ -1,9 +1,9 @@
-//! `x-tidegate-bindings` and `x-tidegate-authorizer`.
+//! `x-tidegate-bindings`, `x-tidegate-middleware` and `x-tidegate-authorizer`.
 
 use serde_json::{Map, Value};
 
 use super::at::At;
-use crate::api::BindingSpec;
+use crate::api::{BindingSpec, MiddlewareSpec};
 use crate::config::ByteSize;
 use crate::deployment::{FaultPolicy, Grants, Isolation, Limits, Step};
 
@@ -14,6 +14,33 @@ pub(super) fn bindings(owner: &At<'_>) -> Vec<BindingSpec> {
         .iter()
         .filter_map(binding)
         .collect()
+}
+
+/// The functions around the integrations of the root or of an operation, the outermost first.
+pub(super) fn middleware(owner: &At<'_>) -> Vec<MiddlewareSpec> {
+    let written = owner.items_at("x-tidegate-middleware");
+    written.iter().filter_map(around).collect()
+}
+
+/// A function's name, or a table where there is more to say.
+fn around(at: &At<'_>) -> Option<MiddlewareSpec> {
+    if !at.value.is_object() {
+        return Some(MiddlewareSpec {
+            function: at.text()?,
+            fault_policy: None,
+            place: at.place(),
+        });
+    }
+    at.only(&["function", "fault-policy"]);
+    let Some(function) = at.text_at("function") else {
+        at.problem("`function` is missing");
+        return None;
+    };
+    Some(MiddlewareSpec {
+        function,
+        fault_policy: at.get("fault-policy").and_then(|policy| policy.read()),
+        place: at.place(),
+    })
 }
 
 fn binding(at: &At<'_>) -> Option<BindingSpec> {

@@ -6,7 +6,7 @@
 //! Read: `x-amazon-apigateway-` `integration`, `integrations` (components), `any-method`, `request-validator`,
 //! `request-validators`, `authorizer`, `authtype`, `api-key-source`, `gateway-responses`, `binary-media-types`,
 //! `minimum-compression-size`, `endpoint-configuration`, `policy`, `cors`, `auth`; and `x-tidegate-` `api-type`, `bindings`,
-//! `authorizer`. References are followed within the file. `servers` and `basePath` say where an API was, not where it is
+//! `middleware`, `authorizer`. References are followed within the file. `servers` and `basePath` say where an API was, not where it is
 //! to be: they are ignored, as the service's import does unless told otherwise.
 
 mod at;
@@ -73,6 +73,7 @@ fn read(api_id: &str, root: At<'_>) -> Option<Definition> {
     let operations = operation::read_all(&context, &mut models);
     let mut extensions = Extensions {
         bindings: extensions::bindings(&context.root),
+        middleware: extensions::middleware(&context.root),
         operations: Default::default(),
         authorizers: context.schemes.plugins(),
         place: Some(context.root.place()),
@@ -162,6 +163,7 @@ const ROOT_EXTENSIONS: &[&str] = &[
     "x-amazon-apigateway-tag-value",
     "x-tidegate-api-type",
     "x-tidegate-bindings",
+    "x-tidegate-middleware",
 ];
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::integration::{self, Integration};
 use super::schema::{self, Models};
 use super::security::Security;
 use super::{Context, Dialect, extensions};
-use crate::api::{BindingSpec, Operation as Extension, rest};
+use crate::api::{BindingSpec, MiddlewareSpec, Operation as Extension, rest};
 use crate::deployment::{Flavor, Routes};
 use crate::problem::Place;
 
@@ -29,6 +29,7 @@ pub(super) struct Operation {
     pub(super) security: Security,
     pub(super) integration: Option<Integration>,
     pub(super) bindings: Vec<BindingSpec>,
+    middleware: Vec<MiddlewareSpec>,
     place: Place,
 }
 
@@ -45,6 +46,7 @@ impl Operation {
     pub(super) fn extension(&self) -> Extension {
         Extension {
             bindings: self.bindings.clone(),
+            middleware: self.middleware.clone(),
             body_required: self.body_required,
             place: self.place.clone(),
         }
@@ -136,6 +138,7 @@ fn read<'r>(
         security: context.schemes.of(at, &context.root),
         integration: integration::read(at, context),
         bindings: extensions::bindings(at),
+        middleware: extensions::middleware(at),
         place: at.place(),
     };
     parameters(&mut operation, path_at, at, models, context);
@@ -332,4 +335,5 @@ const EXTENSIONS: &[&str] = &[
     VALIDATOR,
     "x-amazon-apigateway-auth",
     "x-tidegate-bindings",
+    "x-tidegate-middleware",
 ];

@@ -294,6 +294,7 @@ paths:
       x-amazon-apigateway-request-validator: al
       x-amazon-apigateway-integration: {type: http_proxi, uri: x}
     put:
+      x-tidegate-middleware: [{function: a, fault-policy: ignore}, {fuction: a}, [a]]
       x-amazon-apigateway-integrations: {type: mock}
       x-amazon-apigateway-auth: {type: IAM}
       x-amazon-apigateway-integration: {type: http_proxy}

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::integration::{IntegrationSource, Refusal};
 use super::{API_KEY, StageContext, bindings, mapping, validator};
-use crate::api::{BindingSpec, Definition, Resources, http as v2, rest};
+use crate::api::{BindingSpec, Definition, MiddlewareSpec, Resources, http as v2, rest};
 use crate::deployment::{PolicyUse, Step};
 use crate::problem::Place;
 
@@ -134,6 +134,14 @@ impl<'d> RouteSource<'d> {
         let operation = stage.definition.extensions.operations.get(&self.key);
         operation
             .map(|operation| operation.bindings.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// The functions around the operation's own integration.
+    pub(super) fn middleware<'s>(&self, stage: &StageContext<'s>) -> &'s [MiddlewareSpec] {
+        let operation = stage.definition.extensions.operations.get(&self.key);
+        operation
+            .map(|operation| operation.middleware.as_slice())
             .unwrap_or_default()
     }
 

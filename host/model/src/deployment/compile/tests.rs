@@ -2,7 +2,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::deployment::{Located, PolicyUse, Selection};
+use crate::deployment::{FaultPolicy, Located, PolicyUse, Selection};
 
 const BUILTINS: &[&str] = &[
     "api-key",
@@ -30,7 +30,8 @@ fn load_config(name: &str) -> Snapshot {
 fn node(settings: &str) -> Node {
     let text = format!(
         "[[listener]]\naddress = '127.0.0.1:0'\n[upstream.orders]\ntargets = ['http://127.0.0.1:1']\n\
-         [function.items]\ncomponent = 'items.wasm'\n[plugin.my-auth]\ncomponent = 'a.wasm'\n[secret.s]\nenv = 'S'\n\
+         [function.items]\ncomponent = 'items.wasm'\n\
+         [function.anywhere]\ncomponent = 'a.wasm'\nhttp-client = ['*']\n[plugin.my-auth]\ncomponent = 'a.wasm'\n[secret.s]\nenv = 'S'\n\
          [[api]]\nid = 'a'\ndefinition = 'a.yaml'\n[api.stage.dev]\n{settings}"
     );
     config::parse(Path::new("node.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"))
@@ -378,6 +379,21 @@ fn what_cannot_be_served_is_refused_by_name() {
             ),
             "no secret \"t\"; did you mean \"s\"?",
         ),
+        (
+            format!(
+                "x-tidegate-middleware: [item]\n{}",
+                integration("type: mock")
+            ),
+            "no function \"item\"; did you mean \"items\"?",
+        ),
+        (
+            format!(
+                "x-tidegate-middleware: [items, {{function: anywhere}}]\n{}",
+                integration("type: mock")
+            ),
+            "function \"anywhere\" may ask every host, so none could be told from the integration; \
+             name the hosts that it asks in its `http-client`",
+        ),
     ];
     for (operation, expected) in cases {
         let refusals = refusals(&operation, "");
@@ -524,13 +540,43 @@ components:
 }
 
 #[test]
+fn middleware_of_the_root_stands_around_that_of_an_operation() {
+    let definition = "
+openapi: 3.0.1
+info: {title: a}
+x-tidegate-middleware: [items]
+paths:
+  /a: {get: {x-amazon-apigateway-integration: {type: mock}}}
+  /b:
+    get:
+      x-tidegate-middleware: [{function: outer, fault-policy: bypass}, items]
+      x-amazon-apigateway-integration: {type: mock}
+";
+    let settings = "[function.outer]\ncomponent = 'b.wasm'";
+    let snapshot = compile_text(settings, definition).unwrap();
+    let around: Vec<Vec<_>> = snapshot.stages[0]
+        .entries
+        .iter()
+        .map(|route| {
+            let middleware = route.pipeline.middleware.iter();
+            middleware
+                .map(|it| (it.function.as_str(), it.fault_policy))
+                .collect()
+        })
+        .collect();
+    let items = ("items", FaultPolicy::Fail);
+    let outer = ("outer", FaultPolicy::Bypass);
+    assert_eq!(around, [vec![items], vec![items, outer, items]]);
+}
+
+#[test]
 fn settings_for_what_the_api_does_not_have_are_refused() {
     let definition = "openapi: 3.0.1\ninfo: {title: a}\npaths: {/a: {get: {}}}";
     let settings = "route.'GET /b' = { throttle = { rate = 1 } }\n[api.stage.'$default']";
     let problems = compile_text(settings, definition).unwrap_err().to_string();
     assert_eq!(
         problems,
-        "node.toml:15: stage \"a/dev\": no route \"GET /b\"; did you mean \"GET /a\"?\n\
-         node.toml:16: api \"a\": a REST API has no stage $default"
+        "node.toml:18: stage \"a/dev\": no route \"GET /b\"; did you mean \"GET /a\"?\n\
+         node.toml:19: api \"a\": a REST API has no stage $default"
     );
 }
