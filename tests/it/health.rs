@@ -1,11 +1,14 @@
-//! A plugin's own cases, which travel with it and are run before another version takes traffic.
+//! A plugin's or function's own cases, which travel with it and are run before another version takes traffic.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, binary, fixture, until, with_section};
+use tidegate_tests::{
+    Api, Load, Operation, TestNode, binary, fixture, until, until_within, with_section,
+};
 use tokio::process::Command;
 
 fn api(configuration: Value) -> Api {
@@ -132,4 +135,82 @@ async fn a_file_that_was_saved_is_checked_as_well_and_a_start_is_not() {
         (node.get("/test/a").await.status == 200).then_some(())
     })
     .await;
+}
+
+/// A node that invokes the function `f`, or one with `f` around its integration.
+async fn running(component: &str, around: bool) -> TestNode {
+    let operation = match around {
+        false => Operation::function("f"),
+        true => Operation::mock("hello").field("x-tidegate-middleware", json!(["f"])),
+    };
+    TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .function("f", &fixture(component), "")
+        .start()
+        .await
+}
+
+async fn revision(node: &TestNode) -> Value {
+    node.admin("/tidegate/v1/node").await.json()["revision"].clone()
+}
+
+/// Saves the function with a case that fails and sees that it is refused, then with one that passes and sees that it serves.
+async fn tells_them_apart(component: &str, around: bool, passing: Value, failing: Value) {
+    let node = running(component, around).await;
+    let load = Load::start(&node, "/test/a", 4);
+    let first = revision(&node).await;
+    let save = |case: &Value| {
+        let bytes = fs::read(fixture(component)).unwrap();
+        let section = cases(json!({ "case": [case] }));
+        let bytes = with_section(bytes, "tidegate:cases", &section);
+        fs::write(node.path("next.wasm"), bytes).unwrap();
+        fs::rename(node.path("next.wasm"), node.path("f.wasm")).unwrap();
+    };
+    save(&failing);
+    let named = "function \"f\": its case \"it answers\" of first.toml fails";
+    until_within(COMPILED, "the case is said to fail", async || {
+        let mut lines = node.log().into_iter();
+        lines.find(|line| line.contains(named))
+    })
+    .await;
+    assert_eq!(revision(&node).await, first, "{component}");
+    save(&passing);
+    until_within(COMPILED, "it serves", async || {
+        (revision(&node).await != first).then_some(())
+    })
+    .await;
+    load.stop().await.assert_only(200);
+}
+
+/// Compilers give way to all others: a machine with much to do takes its time.
+const COMPILED: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn a_function_that_fails_its_own_case_is_refused_and_the_one_before_serves_on() {
+    let case = |body: &str| {
+        json!({
+            "name": "it answers",
+            "request": { "method": "POST", "path": "/a", "body": "content" },
+            "expect": { "response": { "status": 200, "body": body } },
+        })
+    };
+    tells_them_apart("function-echo", false, case("content"), case("other")).await;
+}
+
+#[tokio::test]
+async fn a_case_of_a_function_around_an_integration_says_what_that_answers() {
+    let case = |path: &str| {
+        let sent = json!({ "x-own": "1", "x-through": "0.3" });
+        let got = json!({ "x-of-it": "2", "x-through": "0.3" });
+        json!({
+            "name": "it answers",
+            "request": { "method": "POST", "path": "/a", "headers": { "x-own": "1" }, "body": "content" },
+            "response": { "status": 201, "headers": { "x-of-it": "2" }, "body": "behind" },
+            "expect": {
+                "response": { "status": 201, "headers": got, "body": "behind" },
+                "sent-on": { "method": "POST", "path": path, "headers": sent, "body": "content" },
+            },
+        })
+    };
+    tells_them_apart("middleware-p3", true, case("/a"), case("/b")).await;
 }

@@ -40,6 +40,8 @@ use crate::wit::HttpError;
 /// A compiled function.
 pub struct Function {
     pub(crate) handler: Handler,
+    /// The cases that it carries, in its embedder's own format.
+    pub cases: Option<String>,
     /// SHA-256 of the component, in hex.
     pub hash: String,
 }

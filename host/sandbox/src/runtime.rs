@@ -122,7 +122,8 @@ impl Runtime {
     }
 
     fn load_function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
-        let (handler, hash) = match Inspection::of(bytes)?.handles()? {
+        let inspection = Inspection::of(bytes)?;
+        let (handler, hash) = match inspection.handles()? {
             Handles::Http02 => {
                 let (component, hash) = self.component(&self.plain.engine, bytes)?;
                 (Handler::incoming(link(&self.functions, &component)?), hash)
@@ -136,7 +137,11 @@ impl Runtime {
             }
         };
         let handler = handler.map_err(|error| LoadError::Import(format!("{error:#}")))?;
-        Ok(Arc::new(Function { handler, hash }))
+        Ok(Arc::new(Function {
+            handler,
+            cases: inspection.cases,
+            hash,
+        }))
     }
 
     /// What machine code of steps has to be for, to be used here: engine, settings and CPU as one word.

@@ -107,6 +107,7 @@ impl Deployer {
         let mut cases_passed = BTreeMap::new();
         if let (true, Some(before)) = (problems.is_empty(), before) {
             cases_passed = health::check(&snapshot, &plugins, before, &mut problems).await;
+            health::check_functions(node, &functions, before, &mut problems).await;
         }
         if !problems.is_empty() {
             return Err(problems);

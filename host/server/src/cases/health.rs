@@ -11,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tidegate_model::Problems;
+use tidegate_model::config::Node;
 use tidegate_model::deployment::Snapshot;
-use tidegate_sandbox::{Plugin, Step};
+use tidegate_sandbox::{Function, Plugin, Step};
 
 use super::{Ran, run};
-use crate::deploy::Deployed;
+use crate::deploy::{Deployed, LinkedFunction};
 
 /// Runs the cases of every plugin that has a binding in `snapshot` and another version in `before`; gives how many passed of
 /// each.
@@ -56,6 +57,53 @@ pub async fn check(
     passed
 }
 
+/// Runs the cases of every function whose version `before` has not.
+///
+/// # Cancel safety
+///
+/// As [`check`].
+pub async fn check_functions(
+    node: &Node,
+    functions: &BTreeMap<String, LinkedFunction>,
+    before: &Deployed,
+    problems: &mut Problems,
+) {
+    let served: HashSet<&str> = before
+        .functions
+        .values()
+        .map(|linked| linked.function.hash.as_str())
+        .collect();
+    for (name, linked) in functions {
+        if served.contains(linked.function.hash.as_str()) {
+            continue;
+        }
+        let ran = tokio::time::timeout(PATIENCE, of_function(&linked.function));
+        let failed = match ran.await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("its cases took longer than {PATIENCE:?}"),
+        };
+        problems.add(
+            &node.functions[name].place,
+            format!("function \"{name}\": {failed}"),
+        );
+    }
+}
+
+async fn of_function(function: &Arc<Function>) -> Result<()> {
+    let Some(section) = &function.cases else {
+        return Ok(());
+    };
+    let suites = super::carried(section).context(UNREADABLE)?;
+    for (file, suite) in &suites {
+        for case in &suite.cases {
+            let ran = run::function(function, &suite.surroundings, case).await;
+            agree(&ran, &case.name, file)?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs the cases that a plugin carries; gives how many. Those of a step that is bound nowhere are left out.
 ///
 /// # Errors
@@ -76,7 +124,7 @@ async fn run_all(
     section: &str,
     configurations: &[(Step, &Value)],
 ) -> Result<usize> {
-    let suites = super::carried(section).context("the cases that it carries cannot be read")?;
+    let suites = super::carried(section).context(UNREADABLE)?;
     let none = json!({});
     let mut count = 0;
     for (file, suite) in &suites {
@@ -92,18 +140,19 @@ async fn run_all(
             };
             for configuration in &with {
                 let ran = run::plugin(plugin, &suite.surroundings, case, configuration).await?;
-                if !ran.differences.is_empty() {
-                    bail!(
-                        "its case \"{}\" of {file} fails:\n{}",
-                        case.name,
-                        shown(&ran)
-                    );
-                }
+                agree(&ran, &case.name, file)?;
             }
             count += usize::from(!with.is_empty());
         }
     }
     Ok(count)
+}
+
+fn agree(ran: &Ran, case: &str, file: &str) -> Result<()> {
+    if !ran.differences.is_empty() {
+        bail!("its case \"{case}\" of {file} fails:\n{}", shown(ran));
+    }
+    Ok(())
 }
 
 fn shown(ran: &Ran) -> String {
@@ -113,5 +162,6 @@ fn shown(ran: &Ran) -> String {
     text.trim_end().to_owned()
 }
 
+const UNREADABLE: &str = "the cases that it carries cannot be read";
 /// Hundreds of cases in the slowest language.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http::Request;
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
 use serde_json::{Value, json};
-use tidegate_sandbox::function::BodyFailure;
+use tidegate_sandbox::function::{BodyFailure, FunctionBody};
+use tidegate_sandbox::next::Ask;
 use tidegate_sandbox::{
     BindError, Binding, BindingOptions, Decision, Exchange, Fault, Function, FunctionOptions,
     FunctionPool, Grants, Limits, Plugin, Pool, Step,
 };
+
+use tokio::sync::mpsc;
 
 use super::answers::*;
 use super::case::{Case, CaseExchange, Surroundings};
@@ -178,6 +182,11 @@ async fn invoke(
         reuse: true,
     };
     let pool = FunctionPool::new(function, options, services.clone(), Arc::default());
+    let next = exchange.response().map(|(status, headers)| {
+        let mut next = Response::new(exchange.response_body().cloned().unwrap_or_default());
+        (*next.status_mut(), *next.headers_mut()) = (status, headers.clone());
+        next
+    });
     let query = exchange.query.map(|query| format!("?{query}"));
     let mut request = Request::builder()
         .method(exchange.method.as_str())
@@ -194,11 +203,25 @@ async fn invoke(
         Ok(request) => request,
         Err(error) => return json!({ "refused": error.to_string() }),
     };
-    let response = match pool.invoke(request).await {
-        Ok(response) => response,
+    if next.is_none() {
+        return response_value(pool.invoke(request).await).await;
+    }
+    let (asks, asked) = mpsc::channel(1);
+    let (mut actual, sent_on) = tokio::join!(
+        async { response_value(pool.invoke_around(request, asks).await).await },
+        answer(asked, next),
+    );
+    if let (Some(members), Some(sent_on)) = (actual.as_object_mut(), sent_on) {
+        members.insert("sent-on".into(), sent_on);
+    }
+    actual
+}
+
+async fn response_value(response: Result<Response<FunctionBody>, Fault>) -> Value {
+    let (head, body) = match response {
+        Ok(response) => response.into_parts(),
         Err(fault) => return fault_value(fault),
     };
-    let (head, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => json!({ "response": {
             "status": head.status.as_u16(),
@@ -208,3 +231,28 @@ async fn invoke(
         Err(error) => json!({ "fault": error.to_string() }),
     }
 }
+
+/// Answers what a function around an integration asks of that, with the case's response; gives the last request.
+async fn answer(mut asked: mpsc::Receiver<Ask>, next: Option<Response<Bytes>>) -> Option<Value> {
+    let mut sent_on = None;
+    while let Some(ask) = asked.recv().await {
+        let (head, body) = ask.request.into_parts();
+        // The answer first: the component may write its request's body when it has that.
+        let response = next.clone().unwrap_or_default();
+        _ = ask.answer.send(Ok(
+            response.map(|body| crate::body::Body::from(body).into_component())
+        ));
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        sent_on = Some(json!({
+            "method": head.method.as_str(),
+            "path": head.uri.path_and_query().map_or("/", |path| path.as_str()),
+            "headers": fields_value(&head.headers),
+            "body": String::from_utf8_lossy(&body),
+        }));
+    }
+    sent_on
+}
+
+/// What of a request is looked at: a case is for people to read.
+const BODY_BYTES_MAX: usize = 1 << 20;

@@ -90,7 +90,7 @@ pub fn finish(manifest: &Manifest, mut component: Vec<u8>, output: &Path) -> Res
         component = encode::with_section(component, SCHEMA_SECTION, schema);
     }
     let cases = manifest.case_files()?;
-    if !cases.is_empty() && manifest.kind != Kind::Function {
+    if !cases.is_empty() {
         component = encode::with_section(component, CASES_SECTION, &cases::section(&cases)?);
     }
     let inspection = Inspection::of(&component)?;
