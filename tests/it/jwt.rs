@@ -10,13 +10,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidegate_tests::{Api, Operation, Reply, TestNode, TestOrigin, text};
 
 /// An identity provider with one ES256 key (RFC 7518 section 3.4).
-struct Provider {
+pub struct Provider {
     key: EcdsaKeyPair,
     origin: TestOrigin,
 }
 
 impl Provider {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let document =
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
                 .unwrap();
@@ -40,12 +40,12 @@ impl Provider {
         Self { key, origin }
     }
 
-    fn issuer(&self) -> String {
+    pub fn issuer(&self) -> String {
         format!("http://{}", self.origin.address())
     }
 
     /// A token with these claims over the valid ones.
-    fn token(&self, claims: Value) -> String {
+    pub fn token(&self, claims: Value) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tidegate_tests::{Api, Author, Operation, TestNode, TestOrigin, binary, fixture, root, until};
 use tokio::process::Command;
 
+use crate::jwt::Provider;
+
 #[tokio::test]
 async fn rust_plugins_go_from_an_empty_folder_into_a_running_node() {
     goes_round("rust", TEMPLATES).await;
@@ -49,6 +51,26 @@ async fn typescript_plugins_go_from_an_empty_folder_into_a_running_node() {
 #[tokio::test]
 async fn python_plugins_go_from_an_empty_folder_into_a_running_node() {
     goes_round("python", &TEMPLATES[..2]).await;
+}
+
+#[tokio::test]
+async fn c_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("c").await;
+}
+
+#[tokio::test]
+async fn cpp_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("cpp").await;
+}
+
+#[tokio::test]
+async fn zig_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("zig").await;
+}
+
+#[tokio::test]
+async fn go_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("go").await;
 }
 
 #[tokio::test]
@@ -161,8 +183,8 @@ fn new_refuses_what_cannot_be_a_plugin() {
             "no step \"authoriser\"",
         ),
         (
-            ["--lang", "c", "--step", "log-sink", "guard"],
-            "no template for log-sink in c",
+            ["--lang", "c", "--step", "throttle", "guard"],
+            "no template for throttle in c",
         ),
         (
             ["--lang", "cobol", "--step", "authorizer", "guard"],
@@ -190,6 +212,65 @@ async fn goes_round(language: &str, templates: &[(&str, &str)]) {
     }
     authorizes(&author, language).await;
     transforms(&author, language).await;
+}
+
+/// The example of the language passes its own cases, and does on a node what they say: with a key of the node's, and with
+/// tokens of a provider that the test plays.
+async fn lets_visitors_in(language: &str) {
+    let author = Author::default();
+    author.done(&["new", "--lang", language, "--step", "authorizer", "visitor"]);
+    // Files of these languages end in their names.
+    for (from, to) in [
+        (
+            format!("{language}/example/visitor.{language}"),
+            format!("plugin.{language}"),
+        ),
+        (
+            "example/visitor.schema.json".into(),
+            "configuration.schema.json".into(),
+        ),
+        (
+            "example/visitor.cases.toml".into(),
+            "cases/first.toml".into(),
+        ),
+    ] {
+        fs::copy(
+            root().join("sdk").join(from),
+            author.path("visitor").join(to),
+        )
+        .unwrap();
+    }
+    let told = json_of(&author.plugin_with_cache(&["test", "visitor"]));
+    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
+    assert_eq!(figures, (Some(11), Some(0)), "{language}: {told:#}");
+
+    let provider = Provider::start().await;
+    let host = provider.issuer().replace("http://", "");
+    let binding = json!({
+        "step": "authorizer",
+        "plugin": "visitor",
+        "configuration": { "provider": format!("{}/keys", provider.issuer()) },
+        "grants": { "crypto": true, "api-keys": true, "jwks": [host] },
+    });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("visitor", &author.component("visitor"))
+        .key("a-key-of-the-shops-own", &["api/test"])
+        .start()
+        .await;
+    let good = format!("Bearer {}", provider.token(json!({})));
+    let expired = format!("Bearer {}", provider.token(json!({ "exp": 1 })));
+    for (name, value, status) in [
+        ("x-api-key", "a-key-of-the-shops-own", 200),
+        ("x-api-key", "another", 403),
+        ("authorization", &*good, 200),
+        ("authorization", &*expired, 401),
+        ("authorization", "Bearer a.b.c", 401),
+    ] {
+        let request = node.build("GET", "/test/a").header(name, value);
+        let reply = node.ask(request).await;
+        assert_eq!(reply.status, status, "{language}: {name}: {value}");
+    }
 }
 
 /// The function's template passes its own cases, and answers a route of a node.
@@ -232,6 +313,7 @@ fn is_what_it_should_be(author: &Author, step: &str, name: &str) {
     assert_eq!(component["steps"], json!([step]));
     let grants = match step {
         "authorizer" => json!(["crypto"]),
+        "log-sink" => json!(["log-output"]),
         _ => json!([]),
     };
     assert_eq!(component["grants"], grants, "{told:#}");
@@ -245,7 +327,7 @@ fn json_of(output: &Output) -> Value {
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The authorizer, swapped into a node whose route a harmless plugin guards.
+/// The authorizer, swapped into a node whose route a harmless plugin guards; whom it refuses, the sink writes down.
 async fn authorizes(author: &Author, language: &str) {
     let binding = json!({
         "step": "authorizer",
@@ -253,11 +335,16 @@ async fn authorizes(author: &Author, language: &str) {
         "configuration": { "digest": DIGEST },
         "grants": { "crypto": true },
     });
-    let node = TestNode::with("")
-        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
-        .plugin("guard", &fixture("allow"))
-        .start()
-        .await;
+    let mut api = Api::new().route("GET /a", Operation::mock("hello").binding(binding));
+    let mut setup = TestNode::with("").plugin("guard", &fixture("allow"));
+    let sink = author.component("failures");
+    if sink.exists() {
+        let grants = json!({ "log-output": "stdout" });
+        let binding = json!({ "step": "log-sink", "plugin": "failures", "grants": grants });
+        api = api.field("x-tidegate-bindings", json!([binding]));
+        setup = setup.plugin("failures", &sink);
+    }
+    let node = setup.api(&api).start().await;
     node.get("/test/a").await.assert_status(200);
     swap(author, &node, "guard").await;
     until("the new version serves", async || {
@@ -270,6 +357,9 @@ async fn authorizes(author: &Author, language: &str) {
             let reply = node.ask(request).await;
             assert_eq!(reply.status, status, "{language}: {token}");
         }
+    }
+    if sink.exists() {
+        assert_eq!(node.until_logged(&["403 GET"]).await, "403 GET /a");
     }
 }
 
@@ -322,6 +412,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("authorizer", "guard"),
     ("request-transform", "capitals"),
     ("response-transform", "lifetime"),
+    ("log-sink", "failures"),
 ];
 
 /// Of "let-me-in".

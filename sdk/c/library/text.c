@@ -13,7 +13,10 @@ typedef struct block {
 
 static block *blocks;
 
-enum { DIGITS_MAX = 20 /* of 2^64 */ };
+enum {
+    DIGITS_MAX = 20, /* of 2^64 */
+    REPLACEMENT = 0xfffd, /* half of a surrogate pair is no character */
+};
 
 char *tg_allocate(size_t size) {
     block *made = malloc(sizeof(block) + (size ? size : 1));
@@ -71,7 +74,45 @@ tg_text tg_decimal(uint64_t number) {
     return (tg_text){at, (size_t)(end - at)};
 }
 
-/* ---- The configuration: a reader for JSON that the host has parsed before (RFC 8259) ---- */
+bool tg_from_decimal(tg_text digits, uint64_t *number) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < digits.size; i++) {
+        unsigned digit = (unsigned)(digits.data[i] - '0');
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10) return false;
+        value = 10 * value + digit;
+    }
+    *number = value;
+    return digits.size > 0;
+}
+
+static int base64url_digit(char letter) {
+    if (letter >= 'A' && letter <= 'Z') return letter - 'A';
+    if (letter >= 'a' && letter <= 'z') return letter - 'a' + 26;
+    if (letter >= '0' && letter <= '9') return letter - '0' + 52;
+    return letter == '-' ? 62 : letter == '_' ? 63 : -1;
+}
+
+bool tg_from_base64url(tg_text text, tg_text *octets) {
+    if (text.size % 4 == 1) return false;
+    char *made = tg_allocate(text.size);
+    size_t size = 0;
+    uint32_t bits = 0;
+    int count = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        int digit = base64url_digit(text.data[i]);
+        if (digit < 0) return false;
+        bits = bits << 6 | (uint32_t)digit;
+        count += 6;
+        if (count >= 8) {
+            count -= 8;
+            made[size++] = (char)(bits >> count);
+        }
+    }
+    *octets = (tg_text){made, size};
+    return true;
+}
+
+/* ---- A reader for one JSON object (RFC 8259): it takes what is none for one without the member ---- */
 
 static const char *skip_space(const char *at, const char *end) {
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) at++;
@@ -141,14 +182,17 @@ static tg_text unquote(const char *at, const char *end) {
             case 'r': text[size++] = '\r'; break;
             case 't': text[size++] = '\t'; break;
             case 'u': {
+                if (end - at < 5) return (tg_text){text, size}; /* no whole escape */
                 uint32_t code = hex4(at + 1);
                 at += 4;
                 bool high = code >= 0xd800 && code < 0xdc00;
                 if (high && end - at > 6 && at[1] == '\\' && at[2] == 'u') {
-                    code = 0x10000 + ((code - 0xd800) << 10) + (hex4(at + 3) - 0xdc00);
+                    uint32_t low = hex4(at + 3) - 0xdc00;
+                    if (low < 0x400) code = 0x10000 + ((code - 0xd800) << 10) + low;
                     at += 6;
                 }
-                push_utf8(text, &size, code);
+                bool alone = code >= 0xd800 && code < 0xe000;
+                push_utf8(text, &size, alone ? REPLACEMENT : code);
                 break;
             }
             default: text[size++] = *at;
@@ -172,7 +216,7 @@ static bool member(tg_text json, const char *name, const char **start, const cha
         if (at == last || *at != ':') return false;
         *start = skip_space(at + 1, last);
         *end = skip_value(*start, last);
-        if (tg_equal(key, wanted)) return true;
+        if (tg_equal(key, wanted)) return *start < *end;
         at = *end;
         if (at < last) at++;
     }
@@ -198,4 +242,19 @@ bool tg_boolean(tg_configuration configuration, const char *name, bool fallback)
     const char *start, *end;
     if (!member(configuration, name, &start, &end) || !(*start == 't' || *start == 'f')) return fallback;
     return *start == 't';
+}
+
+bool tg_find_key(tg_text keys, tg_text id, tg_text *key) {
+    const char *at, *end;
+    if (!member(keys, "keys", &at, &end) || *at != '[') return false;
+    for (at = skip_space(at + 1, end); at < end && *at == '{'; at = skip_space(at, end)) {
+        const char *stop = skip_value(at, end);
+        tg_text entry = {at, (size_t)(stop - at)};
+        if (tg_equal(tg_string(entry, "kid", TG("")), id)) {
+            *key = entry;
+            return true;
+        }
+        at = skip_space(stop + (stop < end), end);
+    }
+    return false;
 }

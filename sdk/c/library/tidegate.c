@@ -126,6 +126,35 @@ bool tg_equal_secret(tg_text a, tg_text b) {
     return tidegate_gateway_crypto_equal(&first, &second);
 }
 
+bool tg_verify(enum tg_signature_algorithm algorithm, tg_text key, tg_text message, tg_text signature, tg_text *error) {
+    plugin_string_t its_key = lend(key), reason;
+    plugin_list_u8_t signed_octets = lend_list(message), its_signature = lend_list(signature);
+    bool valid = false;
+    if (!tidegate_gateway_crypto_verify((uint8_t)algorithm, &its_key, &signed_octets, &its_signature, &valid, &reason)) {
+        *error = adopt_string(&reason);
+        return false;
+    }
+    return valid;
+}
+
+bool tg_fetch_keys(tg_text uri, bool refresh, tg_text *keys, tg_text *error) {
+    plugin_string_t asked = lend(uri), found, reason;
+    if (!tidegate_gateway_jwks_fetch(&asked, refresh, &found, &reason)) {
+        *error = adopt_string(&reason);
+        return false;
+    }
+    *keys = adopt_string(&found);
+    return true;
+}
+
+bool tg_find_api_key(tg_text value, tg_api_key *key) {
+    plugin_string_t asked = lend(value);
+    tidegate_gateway_api_keys_api_key_t found;
+    if (!tidegate_gateway_api_keys_find(&asked, &found)) return false;
+    *key = (tg_api_key){adopt_string(&found.id), adopt_string(&found.name)};
+    return true;
+}
+
 bool tg_cache_get(tg_text key, tg_text *value) {
     plugin_string_t asked = lend(key);
     plugin_list_u8_t found;
@@ -159,6 +188,12 @@ bool tg_secret(tg_text name, tg_text *value) LOOK_UP(secrets, get)
 void tg_count(tg_text event, uint32_t amount) {
     plugin_string_t name = lend(event);
     tidegate_gateway_metrics_count(&name, amount);
+}
+
+void tg_write_lines(const tg_text *lines, size_t size) {
+    plugin_list_string_t list = {(plugin_string_t *)tg_allocate(size * sizeof(plugin_string_t)), size};
+    for (size_t i = 0; i < size; i++) list.ptr[i] = lend(lines[i]);
+    tidegate_gateway_log_output_write(&list);
 }
 
 tg_response tg_send(tg_text method, tg_text uri, tg_fields headers, tg_text body, uint32_t timeout_ms) {
@@ -221,6 +256,45 @@ void tg_set_status(tg_edits *edits, uint16_t status) {
     add(edits, TIDEGATE_GATEWAY_TYPES_EDIT_SET_STATUS)->val.set_status = status;
 }
 
+/* ---- Values that the host hands over ---- */
+
+enum { READS_MAX = 64 };
+
+static struct {
+    exports_tidegate_gateway_plugin_reading_t items[READS_MAX];
+    size_t size;
+} reads;
+
+/* Of the call in hand. The bindings name their list otherwise in a world that has a log sink alone. */
+static struct {
+    plugin_option_string_t *items;
+    size_t size;
+} given_values;
+
+#define TAKE(given) given_values.items = (given)->ptr, given_values.size = (given)->len
+
+static void free_given(void) {
+    for (size_t i = 0; i < given_values.size; i++) plugin_option_string_free(&given_values.items[i]);
+    if (given_values.size) free(given_values.items);
+    given_values.size = 0;
+}
+
+size_t tg_read(enum tg_reading reading, tg_text name) {
+    if (reads.size == READS_MAX) abort();
+    exports_tidegate_gateway_plugin_reading_t *made = &reads.items[reads.size];
+    made->tag = (uint8_t)reading;
+    made->val.header = lend(name); /* the others have the same place and type */
+    return reads.size++;
+}
+
+static bool value_at(const plugin_option_string_t *values, size_t size, size_t place, tg_text *value) {
+    if (place >= size || !values[place].is_some) return false;
+    *value = (tg_text){(const char *)values[place].val.ptr, values[place].val.len};
+    return true;
+}
+
+bool tg_given(size_t place, tg_text *value) { return value_at(given_values.items, given_values.size, place, value); }
+
 /* ---- The exports ---- */
 
 bool exports_tidegate_gateway_plugin_configure(plugin_string_t *configuration,
@@ -231,13 +305,20 @@ bool exports_tidegate_gateway_plugin_configure(plugin_string_t *configuration,
         *error = give(reason);
         return false;
     }
+    setup->reads.ptr = give_octets(reads.items, reads.size * sizeof *reads.items);
+    setup->reads.len = reads.size;
+    for (size_t i = 0; i < reads.size; i++) {
+        plugin_string_t *name = &setup->reads.ptr[i].val.header;
+        name->ptr = give_octets(name->ptr, name->len);
+    }
     tg_keep_call();
     return true;
 }
 
-/* Ends a call: what it made is gone, but for what it gave. */
+/* Ends a call: what it was given and made is gone, but for what it gave. */
 static bool finish(bool decided, tg_text reason, plugin_string_t *error) {
     if (!decided) *error = give(reason);
+    free_given();
     tg_free_call();
     return decided;
 }
@@ -249,22 +330,23 @@ static tidegate_gateway_types_response_t give_response(tg_response response) {
 }
 
 #ifdef TG_AUTHORIZER
-tg_verdict tg_allow(tg_text id) { return (tg_verdict){TG_ALLOW, id, {NULL, 0}}; }
-tg_verdict tg_unauthorized(tg_text challenge) { return (tg_verdict){TG_UNAUTHORIZED, challenge, {NULL, 0}}; }
-tg_verdict tg_forbidden(tg_text reason) { return (tg_verdict){TG_FORBIDDEN, reason, {NULL, 0}}; }
+tg_verdict tg_allow(tg_text id) { return (tg_verdict){.kind = TG_ALLOW, .text = id}; }
+tg_verdict tg_unauthorized(tg_text challenge) { return (tg_verdict){.kind = TG_UNAUTHORIZED, .text = challenge}; }
+tg_verdict tg_forbidden(tg_text reason) { return (tg_verdict){.kind = TG_FORBIDDEN, .text = reason}; }
 
 bool exports_tidegate_gateway_authorizer_authorize(plugin_list_option_string_t *given,
                                                    exports_tidegate_gateway_authorizer_verdict_t *verdict,
                                                    plugin_string_t *error) {
-    tg_verdict decision = {TG_FORBIDDEN, {NULL, 0}, {NULL, 0}};
+    tg_verdict decision = {.kind = TG_FORBIDDEN};
     tg_text reason = TG("");
-    plugin_list_option_string_free(given);
+    TAKE(given);
     bool decided = tg_authorize(&decision, &reason);
     memset(verdict, 0, sizeof *verdict);
     verdict->tag = (uint8_t)decision.kind;
     if (decided && decision.kind == TG_ALLOW) {
         verdict->val.allow.id = give(decision.text);
         verdict->val.allow.context = give_fields(decision.context);
+        verdict->val.allow.usage_identifier_key = give_option(decision.usage_identifier_key);
     } else if (decided) {
         verdict->val.unauthorized = give_option(decision.text); /* forbidden has the same place and type */
     }
@@ -278,7 +360,7 @@ bool exports_tidegate_gateway_throttle_admit(plugin_list_option_string_t *given,
                                              plugin_string_t *error) {
     tg_text reason = TG("");
     uint32_t retry_ms = 0;
-    plugin_list_option_string_free(given);
+    TAKE(given);
     bool decided = tg_admit(&retry_ms, &reason);
     admission->tag = retry_ms ? EXPORTS_TIDEGATE_GATEWAY_THROTTLE_ADMISSION_REJECT
                               : EXPORTS_TIDEGATE_GATEWAY_THROTTLE_ADMISSION_ADMIT;
@@ -293,7 +375,7 @@ bool exports_tidegate_gateway_validator_validate(plugin_list_option_string_t *gi
                                                  plugin_string_t *error) {
     tg_text reason = TG("");
     tg_validity decision = {TG_VALID, {NULL, 0}};
-    plugin_list_option_string_free(given);
+    TAKE(given);
     bool decided = tg_validate(&decision, &reason);
     validity->tag = (uint8_t)decision.kind;
     if (decided && (decision.kind == TG_INVALID_PARAMETERS || decision.kind == TG_INVALID_BODY)) {
@@ -310,7 +392,7 @@ bool exports_tidegate_gateway_request_transform_transform_request(
     tg_text reason = TG("");
     tg_edits edits = {0};
     tg_response response = {0};
-    plugin_list_option_string_free(given);
+    TAKE(given);
     bool decided = tg_transform_request(&edits, &response, &reason);
     if (decided && response.status) {
         outcome->tag = EXPORTS_TIDEGATE_GATEWAY_REQUEST_TRANSFORM_OUTCOME_RESPOND;
@@ -330,7 +412,7 @@ bool exports_tidegate_gateway_response_transform_transform_response(
     plugin_string_t *error) {
     tg_text reason = TG("");
     tg_edits edits = {0};
-    plugin_list_option_string_free(given);
+    TAKE(given);
     bool decided = tg_transform_response(&edits, &reason);
     list->ptr = edits.items;
     list->len = edits.size;
@@ -344,7 +426,7 @@ bool exports_tidegate_gateway_integration_integrate(plugin_list_option_string_t 
                                                     plugin_string_t *error) {
     tg_text reason = TG("");
     tg_plan decision = {0};
-    plugin_list_option_string_free(given);
+    TAKE(given);
     bool decided = tg_integrate(&decision, &reason);
     memset(plan, 0, sizeof *plan);
     tidegate_gateway_types_list_edit_t edits = {decision.edits.items, decision.edits.size};
@@ -361,5 +443,22 @@ bool exports_tidegate_gateway_integration_integrate(plugin_list_option_string_t 
         plan->val.forward.edits = edits;
     }
     return finish(decided, reason, error);
+}
+#endif
+
+#ifdef TG_LOG_SINK
+bool tg_recorded(tg_records records, size_t record, size_t place, tg_text *value) {
+    if (record >= records.size) return false;
+    const exports_tidegate_gateway_log_sink_log_record_t *its =
+        (const exports_tidegate_gateway_log_sink_log_record_t *)records.items + record;
+    return value_at(its->ptr, its->len, place, value);
+}
+
+bool exports_tidegate_gateway_log_sink_write(exports_tidegate_gateway_log_sink_list_log_record_t *records,
+                                             plugin_string_t *error) {
+    tg_text reason = TG("");
+    bool written = finish(tg_write((tg_records){records->ptr, records->len}, &reason), reason, error);
+    exports_tidegate_gateway_log_sink_list_log_record_free(records);
+    return written;
 }
 #endif

@@ -48,12 +48,18 @@ bool tg_equal(tg_text a, tg_text b);
 tg_text tg_join(tg_text a, tg_text b);
 /* Octets as lower case hexadecimal digits. */
 tg_text tg_hex(tg_text octets);
+/* The octets of base64url without padding (RFC 4648 section 5), as tokens have it; false for any other text. */
+bool tg_from_base64url(tg_text text, tg_text *octets);
 /* A number in decimal digits; printf would bring files and streams into the component. */
 tg_text tg_decimal(uint64_t number);
+/* The number of decimal digits; false for any other text, and for what is over 64 bits. */
+bool tg_from_decimal(tg_text digits, uint64_t *number);
 /* Room for size octets. */
 char *tg_allocate(size_t size);
 
-/* ---- The configuration: members of its one JSON object, checked by the host against the plugin's schema ---- */
+/* ---- The configuration: members of its one JSON object, checked by the host against the plugin's schema ----
+ *
+ * They read any other object as well, such as a token's claims; what is no JSON has no members. */
 
 typedef tg_text tg_configuration;
 
@@ -61,6 +67,24 @@ typedef tg_text tg_configuration;
 tg_text tg_string(tg_configuration configuration, const char *name, tg_text fallback);
 double tg_number(tg_configuration configuration, const char *name, double fallback);
 bool tg_boolean(tg_configuration configuration, const char *name, bool fallback);
+
+/* ---- Values that the host hands over, which costs half of asking for them; a log sink has no others ---- */
+
+enum tg_reading {
+    TG_METHOD,
+    TG_PATH,
+    TG_QUERY_STRING,
+    TG_HEADER,
+    TG_QUERY_PARAMETER,
+    TG_PATH_PARAMETER,
+    TG_STAGE_VARIABLE,
+    TG_CONTEXT
+};
+/* In tg_configure, at most 64 times: asks for this value with each call, and gives its place. The first three have no name:
+ * TG(""). */
+size_t tg_read(enum tg_reading reading, tg_text name);
+/* In a step call, the value at a place; false where the request has none. */
+bool tg_given(size_t place, tg_text *value);
 
 /* ---- The request in hand; false where it has no such value ---- */
 
@@ -93,6 +117,35 @@ tg_text tg_hmac(enum tg_digest_algorithm algorithm, tg_text key, tg_text data);
 /* Compares in a time that depends on the lengths only. */
 bool tg_equal_secret(tg_text a, tg_text b);
 
+enum tg_signature_algorithm {
+    TG_HS256,
+    TG_HS384,
+    TG_HS512,
+    TG_RS256,
+    TG_RS384,
+    TG_RS512,
+    TG_PS256,
+    TG_PS384,
+    TG_PS512,
+    TG_ES256,
+    TG_ES384,
+    TG_ED_DSA
+};
+/* Grant: crypto. Whether the signature is the message's under key, a JSON Web Key; where that is unfit, error says why. */
+bool tg_verify(enum tg_signature_algorithm algorithm, tg_text key, tg_text message, tg_text signature, tg_text *error);
+
+/* Grant: jwks. The key set at uri, as JSON; false where there is none, for the reason in error. refresh fetches it again, at
+ * most once in 30 seconds: for a token that names an unknown key. */
+bool tg_fetch_keys(tg_text uri, bool refresh, tg_text *keys, tg_text *error);
+/* The key with this "kid" in a set, as JSON; false where there is none. */
+bool tg_find_key(tg_text keys, tg_text id, tg_text *key);
+
+typedef struct {
+    tg_text id, name;
+} tg_api_key;
+/* Grant: api-keys. The enabled key of this value whose usage plan includes this API and stage. */
+bool tg_find_api_key(tg_text value, tg_api_key *key);
+
 /* Grant: shared-cache. */
 bool tg_cache_get(tg_text key, tg_text *value);
 void tg_cache_set(tg_text key, tg_text value, uint32_t ttl_ms);
@@ -106,6 +159,9 @@ bool tg_secret(tg_text name, tg_text *value);
 
 /* Grant: metrics. */
 void tg_count(tg_text event, uint32_t amount);
+
+/* Grant: log-output. Writes whole lines to the binding's destination; the host adds the line ends. */
+void tg_write_lines(const tg_text *lines, size_t size);
 
 /* Grant: http-client. Status 0: there is no response, and body says why. */
 typedef struct {
@@ -151,6 +207,7 @@ typedef struct {
     enum { TG_ALLOW, TG_UNAUTHORIZED, TG_FORBIDDEN } kind;
     tg_text text; /* the principal's id, the challenge or none, the reason or none */
     tg_fields context;
+    tg_text usage_identifier_key; /* the API key that usage is counted on, or none */
 } tg_verdict;
 
 /* Proceed, as this principal. */
@@ -181,6 +238,16 @@ typedef struct {
     tg_edits edits;
 } tg_plan;
 bool tg_integrate(tg_plan *plan, tg_text *error);
+
+/* Served requests, the oldest first, at most 256. Nothing else is known of them: tg_header and its kind trap here. */
+typedef struct {
+    const void *items;
+    size_t size;
+} tg_records;
+/* The value that tg_read gave the place of; false where the request had none. */
+bool tg_recorded(tg_records records, size_t record, size_t place, tg_text *value);
+/* False means that they were not written down: they are counted as lost. */
+bool tg_write(tg_records records, tg_text *error);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@
 //     tidegate::Result<tidegate::Outcome> transform_request();
 //     tidegate::Result<tidegate::Plan> integrate();
 //     tidegate::Result<std::vector<tidegate::Edit>> transform_response();
+//     tidegate::Result<tidegate::Written> write(const tidegate::Records &);
 //
 // TIDEGATE_EXPORT(Self) makes a component of it. An Error of a step means that no decision could be made: the binding's
 // fault policy applies. Plugins are compiled without exceptions.
@@ -51,6 +52,8 @@ struct Field {
 struct Allow {
     std::string id;
     std::vector<Field> context = {};
+    // The API key that usage is counted on, or none.
+    std::string usage_identifier_key = {};
 };
 // 401, with a WWW-Authenticate challenge unless it is empty.
 struct Unauthorized {
@@ -139,6 +142,9 @@ struct Invoke {
 };
 using Plan = std::variant<Response, Forward, Invoke>;
 
+// The records were written down.
+struct Written {};
+
 // ---- Texts ----
 
 inline std::string_view view(tg_text text) { return {text.data, text.size}; }
@@ -146,10 +152,19 @@ inline tg_text text(std::string_view view) { return {view.data(), view.size()}; 
 // Octets as lower case hexadecimal digits.
 inline std::string_view hex(std::string_view octets) { return view(tg_hex(text(octets))); }
 
-// The configuration: members of its one JSON object, which the host has checked against the plugin's schema.
+// The octets of base64url without padding (RFC 4648 section 5), as tokens have it; none for any other text.
+inline std::optional<std::string_view> from_base64url(std::string_view digits) {
+    tg_text octets;
+    if (!tg_from_base64url(text(digits), &octets)) return std::nullopt;
+    return view(octets);
+}
+
+// The configuration: members of its one JSON object, which the host has checked against the plugin's schema. It reads any
+// other object as well, such as a token's claims; what is no JSON has no members.
 class Configuration {
 public:
     explicit Configuration(tg_configuration document) : document_(document) {}
+    explicit Configuration(std::string_view document) : document_(text(document)) {}
     std::string_view string(const char *name, std::string_view fallback = {}) const {
         return view(tg_string(document_, name, text(fallback)));
     }
@@ -165,6 +180,9 @@ private:
 // ---- The request in hand ----
 
 namespace details {
+// A copy that lives until the call ends, as the C library wants what it is given.
+inline tg_text keep(std::string_view view) { return tg_join(text(view), TG("")); }
+
 template <class Function>
 std::optional<std::string_view> look_up(Function function, std::string_view name) {
     tg_text value;
@@ -209,6 +227,27 @@ inline std::optional<std::string_view> context(std::string_view name) { return d
 inline std::string_view body() { return view(tg_request_body()); }
 }  // namespace request
 
+// Values that the host hands over, which costs half of asking for them; a log sink has no others. To be called in configure,
+// at most 64 times: each gives the value's place.
+namespace reads {
+inline std::size_t method() { return tg_read(TG_METHOD, TG("")); }
+inline std::size_t path() { return tg_read(TG_PATH, TG("")); }
+inline std::size_t query_string() { return tg_read(TG_QUERY_STRING, TG("")); }
+inline std::size_t header(std::string_view name) { return tg_read(TG_HEADER, details::keep(name)); }
+inline std::size_t query_parameter(std::string_view name) { return tg_read(TG_QUERY_PARAMETER, details::keep(name)); }
+inline std::size_t path_parameter(std::string_view name) { return tg_read(TG_PATH_PARAMETER, details::keep(name)); }
+inline std::size_t stage_variable(std::string_view name) { return tg_read(TG_STAGE_VARIABLE, details::keep(name)); }
+// A variable of $context, without the prefix: "requestId".
+inline std::size_t context(std::string_view name) { return tg_read(TG_CONTEXT, details::keep(name)); }
+}  // namespace reads
+
+// In a step call, the value at a place that `reads` gave; none where the request has none.
+inline std::optional<std::string_view> given(std::size_t place) {
+    tg_text value;
+    if (!tg_given(place, &value)) return std::nullopt;
+    return view(value);
+}
+
 // The response in hand, in transform_response.
 namespace response {
 inline std::uint16_t status() { return tg_response_status(); }
@@ -233,7 +272,60 @@ inline std::string_view hmac(Digest algorithm, std::string_view key, std::string
 }
 // Compares in a time that depends on the lengths only.
 inline bool equal(std::string_view a, std::string_view b) { return tg_equal_secret(text(a), text(b)); }
+
+enum class Signature {
+    hs256 = TG_HS256,
+    hs384 = TG_HS384,
+    hs512 = TG_HS512,
+    rs256 = TG_RS256,
+    rs384 = TG_RS384,
+    rs512 = TG_RS512,
+    ps256 = TG_PS256,
+    ps384 = TG_PS384,
+    ps512 = TG_PS512,
+    es256 = TG_ES256,
+    es384 = TG_ES384,
+    ed_dsa = TG_ED_DSA,
+};
+// Whether the signature is the message's under key, a JSON Web Key; an Error where that is unfit.
+inline Result<bool> verify(Signature algorithm, std::string_view key, std::string_view message,
+                           std::string_view signature) {
+    tg_text error = {nullptr, 0};
+    bool valid = tg_verify(static_cast<tg_signature_algorithm>(algorithm), text(key), text(message), text(signature),
+                           &error);
+    if (error.data != nullptr) return Error{std::string(view(error))};
+    return valid;
+}
 }  // namespace crypto
+
+// Key sets of identity providers. Grant: jwks.
+namespace jwks {
+// The key set at uri, as JSON. `refresh` fetches it again, at most once in 30 seconds: for a token that names an unknown key.
+inline Result<std::string_view> fetch(std::string_view uri, bool refresh = false) {
+    tg_text keys, error;
+    if (!tg_fetch_keys(text(uri), refresh, &keys, &error)) return Error{std::string(view(error))};
+    return view(keys);
+}
+// The key with this "kid" in a set, as JSON.
+inline std::optional<std::string_view> find(std::string_view keys, std::string_view id) {
+    tg_text key;
+    if (!tg_find_key(text(keys), text(id), &key)) return std::nullopt;
+    return view(key);
+}
+}  // namespace jwks
+
+// The node's API keys. Grant: api-keys.
+namespace api_keys {
+struct ApiKey {
+    std::string_view id, name;
+};
+// The enabled key of this value whose usage plan includes this API and stage.
+inline std::optional<ApiKey> find(std::string_view value) {
+    tg_api_key key;
+    if (!tg_find_api_key(text(value), &key)) return std::nullopt;
+    return ApiKey{view(key.id), view(key.name)};
+}
+}  // namespace api_keys
 
 // A cache that all instances of a binding share. Grant: shared-cache.
 namespace shared_cache {
@@ -263,6 +355,16 @@ inline std::optional<std::string_view> get(std::string_view name) { return detai
 namespace metrics {
 inline void count(std::string_view event, std::uint32_t amount = 1) { tg_count(text(event), amount); }
 }  // namespace metrics
+
+// Where log records go. Grant: log-output.
+namespace log_output {
+// Writes whole lines to the binding's destination; the host adds the line ends.
+inline void write(const std::vector<std::string> &lines) {
+    std::vector<tg_text> texts;
+    for (const std::string &line : lines) texts.push_back(text(line));
+    tg_write_lines(texts.data(), texts.size());
+}
+}  // namespace log_output
 
 // Requests to other servers. Grant: http-client.
 namespace http_client {
@@ -297,12 +399,27 @@ inline void warn(std::string_view message) { tg_log(TG_WARN, text(message)); }
 inline void error(std::string_view message) { tg_log(TG_ERROR, text(message)); }
 }  // namespace log
 
+// One served request, in write. Nothing else is known of it: tidegate::request traps there.
+class Record {
+public:
+    Record(tg_records records, std::size_t number) : records_(records), number_(number) {}
+    // The value at a place that `reads` gave; none where the request had none.
+    std::optional<std::string_view> operator[](std::size_t place) const {
+        tg_text value;
+        if (!tg_recorded(records_, number_, place, &value)) return std::nullopt;
+        return view(value);
+    }
+
+private:
+    tg_records records_;
+    std::size_t number_;
+};
+// 1 to 256, the oldest first.
+using Records = std::vector<Record>;
+
 // ---- From the class to the C library's functions ----
 
 namespace details {
-// A copy that lives until the call ends, as the C library wants what it is given.
-inline tg_text keep(std::string_view view) { return tg_join(text(view), TG("")); }
-
 inline tg_fields keep(const std::vector<Field> &fields) {
     tg_fields kept = {reinterpret_cast<tg_field *>(tg_allocate(fields.size() * sizeof(tg_field))), fields.size()};
     for (std::size_t i = 0; i < fields.size(); i++) kept.items[i] = {keep(fields[i].name), keep(fields[i].value)};
@@ -366,13 +483,13 @@ bool configure(tg_configuration document, tg_text *error) {
 inline void give(tg_verdict *out, const Verdict &verdict) {
     auto cases = Match{
         [&](const Allow &it) {
-            *out = {tg_verdict::TG_ALLOW, keep(it.id), keep(it.context)};
+            *out = {tg_verdict::TG_ALLOW, keep(it.id), keep(it.context), keep(it.usage_identifier_key)};
         },
         [&](const Unauthorized &it) {
-            *out = {tg_verdict::TG_UNAUTHORIZED, keep(it.challenge), {nullptr, 0}};
+            *out = {tg_verdict::TG_UNAUTHORIZED, keep(it.challenge), {nullptr, 0}, TG("")};
         },
         [&](const Forbidden &it) {
-            *out = {tg_verdict::TG_FORBIDDEN, keep(it.reason), {nullptr, 0}};
+            *out = {tg_verdict::TG_FORBIDDEN, keep(it.reason), {nullptr, 0}, TG("")};
         },
     };
     std::visit(cases, verdict);
@@ -415,7 +532,8 @@ inline void give(tg_plan *out, const Plan &plan) {
     TIDEGATE_VALIDATOR_(Plugin)                                                            \
     TIDEGATE_REQUEST_TRANSFORM_(Plugin)                                                    \
     TIDEGATE_INTEGRATION_(Plugin)                                                          \
-    TIDEGATE_RESPONSE_TRANSFORM_(Plugin)
+    TIDEGATE_RESPONSE_TRANSFORM_(Plugin)                                                   \
+    TIDEGATE_LOG_SINK_(Plugin)
 
 #define TIDEGATE_DECIDE_(Plugin, function, ...) \
     return tidegate::details::finish(tidegate::details::configured<Plugin>()->function(), error, __VA_ARGS__);
@@ -481,6 +599,18 @@ inline void give(tg_plan *out, const Plan &plan) {
     }
 #else
 #define TIDEGATE_RESPONSE_TRANSFORM_(Plugin)
+#endif
+
+#ifdef TG_LOG_SINK
+#define TIDEGATE_LOG_SINK_(Plugin)                                                                \
+    extern "C" bool tg_write(tg_records records, tg_text *error) {                                \
+        tidegate::Records all;                                                                    \
+        for (std::size_t i = 0; i < records.size; i++) all.emplace_back(records, i);              \
+        auto written = tidegate::details::configured<Plugin>()->write(all);                       \
+        return tidegate::details::finish(written, error, [](const tidegate::Written &) {});       \
+    }
+#else
+#define TIDEGATE_LOG_SINK_(Plugin)
 #endif
 
 #endif

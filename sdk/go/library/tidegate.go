@@ -1,8 +1,8 @@
 // Package tidegate is what a Tidegate plugin in Go is written with.
 //
 // A plugin is a value with a method for each step that its plugin.toml names: [Authorizer], [Throttle], [Validator],
-// [RequestTransform], [Integration], [ResponseTransform]. [Export] names the function that makes it from a binding's
-// configuration:
+// [RequestTransform], [Integration], [ResponseTransform], [LogSink]. [Export] names the function that makes it from a
+// binding's configuration:
 //
 //	func init() { tidegate.Export(configure) }
 //
@@ -15,9 +15,12 @@ import (
 	"encoding/json"
 	"errors"
 
+	host_keys "tidegate/bindings/tidegate_gateway_api_keys"
 	host_crypto "tidegate/bindings/tidegate_gateway_crypto"
 	host_http "tidegate/bindings/tidegate_gateway_http_client"
+	host_jwks "tidegate/bindings/tidegate_gateway_jwks"
 	host_log "tidegate/bindings/tidegate_gateway_log"
+	host_output "tidegate/bindings/tidegate_gateway_log_output"
 	host_metrics "tidegate/bindings/tidegate_gateway_metrics"
 	host_rate "tidegate/bindings/tidegate_gateway_rate_limit"
 	host_request "tidegate/bindings/tidegate_gateway_request"
@@ -26,6 +29,7 @@ import (
 	host_response_body "tidegate/bindings/tidegate_gateway_response_body"
 	host_secrets "tidegate/bindings/tidegate_gateway_secrets"
 	host_cache "tidegate/bindings/tidegate_gateway_shared_cache"
+	host_types "tidegate/bindings/tidegate_gateway_types"
 
 	types "go.bytecodealliance.org/pkg/wit/types"
 )
@@ -77,6 +81,75 @@ type Integration interface{ Integrate() (Plan, error) }
 
 // ResponseTransform changes a response before it goes to the caller.
 type ResponseTransform interface{ TransformResponse() ([]Edit, error) }
+
+// LogSink writes down what happened. It takes 1 to 256 served requests, the oldest first; an error means that they were not
+// written down.
+type LogSink interface{ Write(records []Record) error }
+
+// Reads names values to be handed over with each call, which costs half of asking for them. A plugin may have it beside its
+// steps; a LogSink is given nothing else. At most 64.
+type Reads interface{ Reads() []Reading }
+
+// Reading is a value that the host reads by itself.
+type Reading struct{ made host_types.Reading }
+
+// ReadMethod hands over the method.
+func ReadMethod() Reading { return Reading{host_types.MakeReadingMethod()} }
+
+// ReadPath hands over the path.
+func ReadPath() Reading { return Reading{host_types.MakeReadingPath()} }
+
+// ReadQueryString hands over the query without its `?`.
+func ReadQueryString() Reading { return Reading{host_types.MakeReadingQueryString()} }
+
+// ReadHeader hands over a header field of the request.
+func ReadHeader(name string) Reading { return Reading{host_types.MakeReadingHeader(name)} }
+
+// ReadQueryParameter hands over the last value of a query parameter, decoded.
+func ReadQueryParameter(name string) Reading {
+	return Reading{host_types.MakeReadingQueryParameter(name)}
+}
+
+// ReadPathParameter hands over a path parameter, decoded.
+func ReadPathParameter(name string) Reading {
+	return Reading{host_types.MakeReadingPathParameter(name)}
+}
+
+// ReadStageVariable hands over a variable of the stage.
+func ReadStageVariable(name string) Reading {
+	return Reading{host_types.MakeReadingStageVariable(name)}
+}
+
+// ReadContext hands over a variable of $context, without the prefix: "requestId".
+func ReadContext(name string) Reading { return Reading{host_types.MakeReadingContext(name)} }
+
+// Readings are those of the configured plugin, for the generated exports.
+func Readings() []host_types.Reading {
+	plugin, reads := Current.(Reads)
+	if !reads {
+		return nil
+	}
+	var made []host_types.Reading
+	for _, reading := range plugin.Reads() {
+		made = append(made, reading.made)
+	}
+	return made
+}
+
+// Record is one served request, in the order of Reads. Nothing else is known of it: Header and its kind panic in a LogSink.
+type Record struct{ values []types.Option[string] }
+
+// RecordOf makes one, for the generated exports.
+func RecordOf(values []types.Option[string]) Record { return Record{values} }
+
+// Value is the one at this place; there is none where the request had none.
+func (record Record) Value(place int) (string, bool) { return found(record.values[place]) }
+
+// Handed is what came with the call, for the generated exports.
+var Handed Record
+
+// Given is the value at this place of Reads, in a step call; there is none where the request has none.
+func Given(place int) (string, bool) { return Handed.Value(place) }
 
 // Verdict is an authorizer's decision: made by Allow, Unauthorized or Forbidden.
 type Verdict struct {
@@ -271,6 +344,79 @@ func Hmac(key, data []byte) []byte {
 
 // EqualSecret compares in a time that depends on the lengths only. Grant: crypto.
 func EqualSecret(a, b string) bool { return host_crypto.Equal([]byte(a), []byte(b)) }
+
+// SignatureAlgorithm is one by its JOSE name.
+type SignatureAlgorithm uint8
+
+// The algorithms.
+const (
+	HS256 SignatureAlgorithm = iota
+	HS384
+	HS512
+	RS256
+	RS384
+	RS512
+	PS256
+	PS384
+	PS512
+	ES256
+	ES384
+	EdDSA
+)
+
+// Verify tells whether the signature is the message's under the key, a JSON Web Key; the error is about that. Grant: crypto.
+func Verify(algorithm SignatureAlgorithm, key json.RawMessage, message, signature []byte) (bool, error) {
+	valid := host_crypto.Verify(uint8(algorithm), string(key), message, signature)
+	if valid.IsErr() {
+		return false, errors.New(valid.Err())
+	}
+	return valid.Ok(), nil
+}
+
+// KeySet is an identity provider's.
+type KeySet struct {
+	Keys []json.RawMessage `json:"keys"`
+}
+
+// FetchKeys is the key set at a URI; refresh fetches it again, at most once in 30 seconds: for a token that names an unknown
+// key. Grant: jwks.
+func FetchKeys(uri string, refresh bool) (KeySet, error) {
+	fetched := host_jwks.Fetch(uri, refresh)
+	if fetched.IsErr() {
+		return KeySet{}, errors.New(fetched.Err())
+	}
+	var keys KeySet
+	err := json.Unmarshal([]byte(fetched.Ok()), &keys)
+	return keys, err
+}
+
+// Find is the key with this "kid".
+func (keys KeySet) Find(id string) (json.RawMessage, bool) {
+	for _, key := range keys.Keys {
+		var its struct {
+			ID string `json:"kid"`
+		}
+		if json.Unmarshal(key, &its) == nil && its.ID == id {
+			return key, true
+		}
+	}
+	return nil, false
+}
+
+// APIKey is one of the node's.
+type APIKey struct{ ID, Name string }
+
+// FindAPIKey is the enabled key of this value whose usage plan includes this API and stage. Grant: api-keys.
+func FindAPIKey(value string) (APIKey, bool) {
+	key := host_keys.Find(value)
+	if key.IsNone() {
+		return APIKey{}, false
+	}
+	return APIKey{ID: key.Some().Id, Name: key.Some().Name}, true
+}
+
+// WriteLines writes whole lines to the binding's destination; the host adds the line ends. Grant: log-output.
+func WriteLines(lines []string) { host_output.Write(lines) }
 
 // CacheGet is an entry of the binding's shared cache. Grant: shared-cache.
 func CacheGet(key string) ([]byte, bool) {

@@ -152,6 +152,24 @@ declare module "tidegate/crypto" {
   export function equal(a: string | Uint8Array, b: string | Uint8Array): boolean;
 }
 
+/** Key sets of identity providers. Capability and grant: `jwks`. */
+declare module "tidegate/jwks" {
+  /** The key set at `uri`; `refresh` fetches it again, at most once in 30 seconds. Throws why there is none. */
+  export function fetch(uri: string, options?: { refresh?: boolean }): { keys: Record<string, unknown>[] };
+}
+
+/** The node's API keys. Capability and grant: `api-keys`. */
+declare module "tidegate/api-keys" {
+  /** The enabled key of this value whose usage plan includes this API and stage. */
+  export function find(value: string): { id: string; name: string } | undefined;
+}
+
+/** Where log records go. Capability and grant: `log-output`. */
+declare module "tidegate/log-output" {
+  /** Writes whole lines to the binding's destination; the host adds the line ends. */
+  export function write(lines: string[]): void;
+}
+
 /** Capability and grant: `shared-cache`. */
 declare module "tidegate/shared-cache" {
   export function get(key: string): Uint8Array | undefined;

@@ -9,6 +9,9 @@
 //!     pub fn transformRequest(self: *const Self) !Outcome
 //!     pub fn integrate(self: *const Self) !Plan
 //!     pub fn transformResponse(self: *const Self) ![]const Edit
+//!     pub fn write(self: *const Self, records: []const Record) !void
+//!
+//! `pub fn reads(self: *const Self) []const Reading` names values to be handed over with each call.
 //!
 //! An error in `configure` refuses the deployment; in a step it means that no decision could be made, and the binding's
 //! fault policy applies. `fail` gives it a sentence.
@@ -94,6 +97,38 @@ pub const Plan = union(enum) {
     respond: Response,
 };
 
+/// A value that the host hands over with each call, which costs half of asking for it. At most 64.
+pub const Reading = union(enum) {
+    method,
+    path,
+    query_string,
+    header: []const u8,
+    query_parameter: []const u8,
+    path_parameter: []const u8,
+    stage_variable: []const u8,
+    /// A variable of `$context`, without the prefix: `requestId`.
+    context: []const u8,
+};
+
+/// One served request, in `write`. Nothing else is known of it: `request` traps there.
+pub const Record = struct {
+    values: []const OptionalText,
+
+    const Lowered = extern struct { ptr: [*]const OptionalText, len: usize };
+
+    /// The value of the reading at this place; null where the request had none.
+    pub fn get(self: Record, place: usize) ?[]const u8 {
+        return if (place < self.values.len) self.values[place].slice() else null;
+    }
+};
+
+/// In a step call, the value of the reading at this place; null where the request has none.
+pub fn given(place: usize) ?[]const u8 {
+    return current.get(place);
+}
+
+var current: Record = .{ .values = &.{} };
+
 /// An error with a sentence: `return tidegate.fail("no such key")`.
 pub fn fail(reason: []const u8) error{Failed} {
     failure = reason;
@@ -162,7 +197,7 @@ fn nothing(comptime T: type) [*]const T {
     return @ptrFromInt(16);
 }
 
-const Text = extern struct {
+pub const Text = extern struct {
     ptr: [*]const u8,
     len: usize,
 
@@ -170,12 +205,12 @@ const Text = extern struct {
         return .{ .ptr = if (text.len == 0) nothing(u8) else text.ptr, .len = text.len };
     }
 
-    fn slice(self: Text) []const u8 {
+    pub fn slice(self: Text) []const u8 {
         return self.ptr[0..self.len];
     }
 };
 
-const OptionalText = extern struct {
+pub const OptionalText = extern struct {
     some: u8,
     text: Text,
 
@@ -183,13 +218,24 @@ const OptionalText = extern struct {
         return .{ .some = @intFromBool(text != null), .text = .of(text orelse "") };
     }
 
-    fn slice(self: OptionalText) ?[]const u8 {
+    pub fn slice(self: OptionalText) ?[]const u8 {
         return if (self.some != 0) self.text.slice() else null;
     }
 };
 
-const Pair = extern struct { name: Text, value: Text };
-const Pairs = extern struct { ptr: [*]const Pair, len: usize };
+pub const Pair = extern struct { name: Text, value: Text };
+pub const Pairs = extern struct { ptr: [*]const Pair, len: usize };
+const Texts = extern struct {
+    ptr: [*]const Text,
+    len: usize,
+
+    fn of(texts: []const []const u8) Texts {
+        const lowered = allocator.alloc(Text, texts.len) catch @trap();
+        for (texts, lowered) |text, *place| place.* = .of(text);
+        return .{ .ptr = if (lowered.len == 0) nothing(Text) else lowered.ptr, .len = lowered.len };
+    }
+};
+
 const OptionalNumber = extern struct { some: u8, value: u32 };
 const LoweredEdit = extern struct { tag: u8, first: Text, second: Text };
 const LoweredEdits = extern struct { ptr: [*]const LoweredEdit, len: usize };
@@ -201,7 +247,7 @@ fn lowerFields(fields: []const Field) Pairs {
     return .{ .ptr = if (pairs.len == 0) nothing(Pair) else pairs.ptr, .len = pairs.len };
 }
 
-fn liftFields(pairs: Pairs) []const Field {
+pub fn liftFields(pairs: Pairs) []const Field {
     const fields = allocator.alloc(Field, pairs.len) catch @trap();
     for (pairs.ptr[0..pairs.len], fields) |pair, *field| {
         field.* = .{ .name = pair.name.slice(), .value = pair.value.slice() };
@@ -221,7 +267,7 @@ fn lowerEdits(edits: []const Edit) LoweredEdits {
 
 fn lowerEdit(edit: Edit) LoweredEdit {
     // The union's order is the variant's.
-    const tag: u8 = @intFromEnum(std.meta.activeTag(edit));
+    const tag: u8 = @backingInt(std.meta.activeTag(edit));
     const first: []const u8, const second: []const u8 = switch (edit) {
         .set_header, .append_header, .set_query_parameter => |field| .{ field.name, field.value },
         .rename_header, .rename_query_parameter => |renaming| .{ renaming.from, renaming.to },
@@ -371,19 +417,142 @@ pub const crypto = struct {
 
     pub fn digest(algorithm: Algorithm, data: []const u8) []const u8 {
         var output: Text = undefined;
-        host.digest(@intFromEnum(algorithm), data.ptr, data.len, &output);
+        host.digest(@backingInt(algorithm), data.ptr, data.len, &output);
         return output.slice();
     }
 
     pub fn hmac(algorithm: Algorithm, key: []const u8, data: []const u8) []const u8 {
         var output: Text = undefined;
-        host.hmac(@intFromEnum(algorithm), key.ptr, key.len, data.ptr, data.len, &output);
+        host.hmac(@backingInt(algorithm), key.ptr, key.len, data.ptr, data.len, &output);
         return output.slice();
     }
 
     /// Compares in a time that depends on the lengths only.
     pub fn equal(a: []const u8, b: []const u8) bool {
         return host.equal(a.ptr, a.len, b.ptr, b.len) != 0;
+    }
+
+    pub const Signature = enum(u32) { hs256, hs384, hs512, rs256, rs384, rs512, ps256, ps384, ps512, es256, es384, ed_dsa };
+
+    /// Whether the signature is the message's under the key, a JSON Web Key; an error where that is unfit.
+    pub fn verify(algorithm: Signature, key: []const u8, message: []const u8, signature: []const u8) !bool {
+        const its = struct {
+            extern "tidegate:gateway/crypto@0.1.0" fn verify(u32, [*]const u8, usize, [*]const u8, usize, [*]const u8, usize, *Result(bool)) void;
+        };
+        var result: Result(bool) = undefined;
+        its.verify(@backingInt(algorithm), key.ptr, key.len, message.ptr, message.len, signature.ptr, signature.len, &result);
+        return if (result.tag == 0) result.payload.ok else fail(result.payload.err.slice());
+    }
+};
+
+/// Key sets of identity providers. Grant: `jwks`.
+pub const jwks = struct {
+    const host = struct {
+        extern "tidegate:gateway/jwks@0.1.0" fn fetch([*]const u8, usize, u32, *Result(Text)) void;
+    };
+
+    pub const Refresh = enum(u32) {
+        no,
+        /// Fetches it again, at most once in 30 seconds: for a token that names an unknown key.
+        yes,
+    };
+
+    /// The key set at `uri`, as JSON.
+    pub fn fetch(uri: []const u8, refresh: Refresh) ![]const u8 {
+        var result: Result(Text) = undefined;
+        host.fetch(uri.ptr, uri.len, @backingInt(refresh), &result);
+        return if (result.tag == 0) result.payload.ok.slice() else fail(result.payload.err.slice());
+    }
+
+    /// The key with this `kid` in a set, as JSON; null where there is none.
+    pub fn find(keys: []const u8, id: []const u8) !?[]const u8 {
+        const Set = struct { keys: []const std.json.Value };
+        const set = try (Configuration{ .json = keys }).parse(Set);
+        for (set.keys) |key| {
+            if (key != .object) continue;
+            const kid = key.object.get("kid") orelse continue;
+            if (kid == .string and std.mem.eql(u8, kid.string, id)) {
+                return try std.json.Stringify.valueAlloc(allocator, key, .{});
+            }
+        }
+        return null;
+    }
+};
+
+/// The node's API keys. Grant: `api-keys`.
+pub const api_keys = struct {
+    const host = struct {
+        extern "tidegate:gateway/api-keys@0.1.0" fn find([*]const u8, usize, *Found) void;
+    };
+    const Found = extern struct { some: u8, id: Text, name: Text };
+
+    pub const ApiKey = struct { id: []const u8, name: []const u8 };
+
+    /// The enabled key of this value whose usage plan includes this API and stage.
+    pub fn find(value: []const u8) ?ApiKey {
+        var found: Found = undefined;
+        host.find(value.ptr, value.len, &found);
+        return if (found.some != 0) .{ .id = found.id.slice(), .name = found.name.slice() } else null;
+    }
+};
+
+/// Where log records go. Grant: `log-output`.
+pub const log_output = struct {
+    const host = struct {
+        extern "tidegate:gateway/log-output@0.1.0" fn write([*]const Text, usize) void;
+    };
+
+    /// Writes whole lines to the binding's destination; the host adds the line ends.
+    pub fn write(lines: []const []const u8) void {
+        const lowered: Texts = .of(lines);
+        host.write(lowered.ptr, lowered.len);
+    }
+};
+
+/// Requests to other servers. Grant: `http-client`.
+pub const http_client = struct {
+    const host = struct {
+        extern "tidegate:gateway/http-client@0.1.0" fn send(
+            [*]const u8,
+            usize,
+            [*]const u8,
+            usize,
+            [*]const Pair,
+            usize,
+            [*]const u8,
+            usize,
+            u32,
+            *Answer,
+        ) void;
+    };
+    const HttpError = extern struct { tag: u8, reason: Text };
+    const Answer = extern struct { tag: u8, payload: extern union { ok: LoweredResponse, err: HttpError } };
+
+    pub const Request = struct {
+        method: []const u8 = "GET",
+        /// Absolute, `http` or `https`.
+        uri: []const u8,
+        headers: []const Field = &.{},
+        body: []const u8 = "",
+        timeout_ms: u32 = 5000,
+    };
+
+    /// Sends it and waits for the whole response.
+    pub fn send(asked: Request) !Response {
+        const method: Text = .of(asked.method);
+        const uri: Text = .of(asked.uri);
+        const headers = lowerFields(asked.headers);
+        const body: Text = .of(asked.body);
+        var got: Answer = undefined;
+        host.send(method.ptr, method.len, uri.ptr, uri.len, headers.ptr, headers.len, body.ptr, body.len, asked.timeout_ms, &got);
+        if (got.tag != 0) return fail(switch (got.payload.err.tag) {
+            0 => "the host is not granted",
+            3 => "no answer in time",
+            4 => "the response is over 1 MiB",
+            else => got.payload.err.reason.slice(),
+        });
+        const whole = got.payload.ok;
+        return .{ .status = whole.status, .headers = liftFields(whole.headers), .body = whole.body.slice() };
     }
 };
 
@@ -467,7 +636,7 @@ pub const log = struct {
     }
 
     fn line(level: Level, message: []const u8) void {
-        host.write(@intFromEnum(level), message.ptr, message.len);
+        host.write(@backingInt(level), message.ptr, message.len);
     }
 };
 
@@ -480,16 +649,20 @@ pub fn exportPlugin(comptime Plugin: type) void {
 
         fn configure(ptr: [*]const u8, len: usize) callconv(.c) *const Result(Setup) {
             plugin = Plugin.configure(.{ .json = ptr[0..len] }) catch |failed| return failedWith(Setup, failed);
+            const reads: []const Reading = if (@hasDecl(Plugin, "reads")) plugin.reads() else &.{};
+            const setup = succeeded(Setup, .{ .reads = lowerReadings(reads) });
             configured = true;
-            return succeeded(Setup, .{});
+            return setup;
         }
 
-        fn authorize(_: [*]const u8, _: usize) callconv(.c) *const Result(LoweredVerdict) {
+        fn authorize(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(LoweredVerdict) {
+            current = .{ .values = values[0..len] };
             const verdict = plugin.authorize() catch |failed| return failedWith(LoweredVerdict, failed);
             return succeeded(LoweredVerdict, lowerVerdict(verdict));
         }
 
-        fn admit(_: [*]const u8, _: usize) callconv(.c) *const Result(OptionalNumber) {
+        fn admit(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(OptionalNumber) {
+            current = .{ .values = values[0..len] };
             const admission: Admission = plugin.admit() catch |failed| return failedWith(OptionalNumber, failed);
             return succeeded(OptionalNumber, switch (admission) {
                 .admit => .{ .some = 0, .value = 0 },
@@ -497,17 +670,19 @@ pub fn exportPlugin(comptime Plugin: type) void {
             });
         }
 
-        fn validate(_: [*]const u8, _: usize) callconv(.c) *const Result(OptionalText) {
+        fn validate(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(OptionalText) {
+            current = .{ .values = values[0..len] };
             const validity: Validity = plugin.validate() catch |failed| return failedWith(OptionalText, failed);
             const message: []const u8 = switch (validity) {
                 .valid, .unsupported_media_type => "",
                 .invalid_parameters, .invalid_body => |message| message,
             };
-            const tag: u8 = @intFromEnum(std.meta.activeTag(validity));
+            const tag: u8 = @backingInt(std.meta.activeTag(validity));
             return succeeded(OptionalText, .{ .some = tag, .text = .of(message) });
         }
 
-        fn transformRequest(_: [*]const u8, _: usize) callconv(.c) *const Result(LoweredOutcome) {
+        fn transformRequest(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(LoweredOutcome) {
+            current = .{ .values = values[0..len] };
             const outcome: Outcome = plugin.transformRequest() catch |failed| return failedWith(LoweredOutcome, failed);
             return succeeded(LoweredOutcome, switch (outcome) {
                 .edits => |edits| .{ .tag = 0, .payload = .{ .edits = lowerEdits(edits) } },
@@ -515,14 +690,23 @@ pub fn exportPlugin(comptime Plugin: type) void {
             });
         }
 
-        fn integrate(_: [*]const u8, _: usize) callconv(.c) *const Result(LoweredPlan) {
+        fn integrate(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(LoweredPlan) {
+            current = .{ .values = values[0..len] };
             const plan: Plan = plugin.integrate() catch |failed| return failedWith(LoweredPlan, failed);
             return succeeded(LoweredPlan, lowerPlan(plan));
         }
 
-        fn transformResponse(_: [*]const u8, _: usize) callconv(.c) *const Result(LoweredEdits) {
+        fn transformResponse(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(LoweredEdits) {
+            current = .{ .values = values[0..len] };
             const edits = plugin.transformResponse() catch |failed| return failedWith(LoweredEdits, failed);
             return succeeded(LoweredEdits, lowerEdits(edits));
+        }
+
+        fn write(records: [*]const Record.Lowered, len: usize) callconv(.c) *const Result(Text) {
+            const lifted = allocator.alloc(Record, len) catch @trap();
+            for (records[0..len], lifted) |record, *place| place.* = .{ .values = record.ptr[0..record.len] };
+            plugin.write(lifted) catch |failed| return failedWith(Text, failed);
+            return succeeded(Text, .of("")); // nothing is in an ok
         }
     };
     exportFunction(&its.configure, "plugin", "configure");
@@ -532,16 +716,26 @@ pub fn exportPlugin(comptime Plugin: type) void {
     if (@hasDecl(Plugin, "transformRequest")) exportFunction(&its.transformRequest, "request-transform", "transform-request");
     if (@hasDecl(Plugin, "integrate")) exportFunction(&its.integrate, "integration", "integrate");
     if (@hasDecl(Plugin, "transformResponse")) exportFunction(&its.transformResponse, "response-transform", "transform-response");
+    if (@hasDecl(Plugin, "write")) exportFunction(&its.write, "log-sink", "write");
 }
 
 fn exportFunction(comptime function: anytype, comptime interface: []const u8, comptime name: []const u8) void {
     const full = "tidegate:gateway/" ++ interface ++ "@0.1.0#" ++ name;
     @export(function, .{ .name = full });
     // Called once the host has read the answer.
-    @export(&endCall, .{ .name = "cabi_post_" ++ full });
+    @export(&postReturn, .{ .name = "cabi_post_" ++ full });
 }
 
-fn endCall(_: *const anyopaque) callconv(.c) void {
+fn postReturn(_: *const anyopaque) callconv(.c) void {
+    endCall();
+}
+
+/// What is made from now on lives until the call ends.
+pub fn beginCall() void {
+    configured = true;
+}
+
+pub fn endCall() void {
     _ = passing.reset(.retain_capacity);
 }
 
@@ -555,8 +749,12 @@ fn succeeded(comptime T: type, value: T) *const Result(T) {
 }
 
 fn failedWith(comptime T: type, failed: anyerror) *const Result(T) {
-    const reason = if (failed == error.Failed) failure else @errorName(failed);
-    return answer(T, .{ .tag = 1, .payload = .{ .err = .of(reason) } });
+    return answer(T, .{ .tag = 1, .payload = .{ .err = .of(reasonOf(failed)) } });
+}
+
+/// The sentence of `fail`, or the error's name.
+pub fn reasonOf(failed: anyerror) []const u8 {
+    return if (failed == error.Failed) failure else @errorName(failed);
 }
 
 fn answer(comptime T: type, result: Result(T)) *const Result(T) {
@@ -565,8 +763,24 @@ fn answer(comptime T: type, result: Result(T)) *const Result(T) {
     return place;
 }
 
-/// `setup` with no reading and nothing that stands: zeros, but for pointers, which are not looked at.
-const Setup = extern struct { words: [20]u32 = @splat(0) };
+/// `setup` with nothing that stands: zeros, but for pointers, which are not looked at.
+const Setup = extern struct { reads: Readings, standing: [18]u32 = @splat(0) };
+
+const LoweredReading = extern struct { tag: u8, name: Text };
+const Readings = extern struct { ptr: [*]const LoweredReading, len: usize };
+
+fn lowerReadings(readings: []const Reading) Readings {
+    const lowered = allocator.alloc(LoweredReading, readings.len) catch @trap();
+    for (readings, lowered) |reading, *place| {
+        // The union's order is the variant's.
+        place.tag = @backingInt(std.meta.activeTag(reading));
+        place.name = .of(switch (reading) {
+            .method, .path, .query_string => "",
+            inline else => |name| name,
+        });
+    }
+    return .{ .ptr = if (lowered.len == 0) nothing(LoweredReading) else lowered.ptr, .len = lowered.len };
+}
 
 const LoweredPrincipal = extern struct { id: Text, context: Pairs, key: OptionalText };
 const LoweredVerdict = extern struct {
@@ -575,7 +789,7 @@ const LoweredVerdict = extern struct {
 };
 
 fn lowerVerdict(verdict: Verdict) LoweredVerdict {
-    return .{ .tag = @intFromEnum(std.meta.activeTag(verdict)), .payload = switch (verdict) {
+    return .{ .tag = @backingInt(std.meta.activeTag(verdict)), .payload = switch (verdict) {
         .allow => |principal| .{ .allow = .{
             .id = .of(principal.id),
             .context = lowerFields(principal.context),
@@ -598,7 +812,7 @@ const LoweredPlan = extern struct {
 };
 
 fn lowerPlan(plan: Plan) LoweredPlan {
-    return .{ .tag = @intFromEnum(std.meta.activeTag(plan)), .payload = switch (plan) {
+    return .{ .tag = @backingInt(std.meta.activeTag(plan)), .payload = switch (plan) {
         .forward => |it| .{ .forward = .{
             .uri = .of(it.uri),
             .method = .of(it.method),

@@ -9,7 +9,8 @@ import (
 )
 
 // Authorize asks the plugin.
-func Authorize([]types.Option[string]) types.Result[host.Verdict, string] {
+func Authorize(given []types.Option[string]) types.Result[host.Verdict, string] {
+	tidegate.Handed = tidegate.RecordOf(given)
 	plugin, is := tidegate.Current.(tidegate.Authorizer)
 	if !is {
 		return types.Err[host.Verdict, string]("the plugin has no method Authorize() (tidegate.Verdict, error)")

@@ -10,7 +10,8 @@ import (
 )
 
 // Integrate asks the plugin.
-func Integrate([]types.Option[string]) types.Result[host.Plan, string] {
+func Integrate(given []types.Option[string]) types.Result[host.Plan, string] {
+	tidegate.Handed = tidegate.RecordOf(given)
 	plugin, is := tidegate.Current.(tidegate.Integration)
 	if !is {
 		return types.Err[host.Plan, string]("the plugin has no method Integrate() (tidegate.Plan, error)")

@@ -13,5 +13,5 @@ func Configure(configuration string) types.Result[tidegate_gateway_plugin.Setup,
 	if err := tidegate.Configure(configuration); err != nil {
 		return types.Err[tidegate_gateway_plugin.Setup, string](err.Error())
 	}
-	return types.Ok[tidegate_gateway_plugin.Setup, string](tidegate_gateway_plugin.Setup{})
+	return types.Ok[tidegate_gateway_plugin.Setup, string](tidegate_gateway_plugin.Setup{Reads: tidegate.Readings()})
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // TransformRequest asks the plugin.
-func TransformRequest([]types.Option[string]) types.Result[host.Outcome, string] {
+func TransformRequest(given []types.Option[string]) types.Result[host.Outcome, string] {
+	tidegate.Handed = tidegate.RecordOf(given)
 	plugin, is := tidegate.Current.(tidegate.RequestTransform)
 	if !is {
 		return types.Err[host.Outcome, string]("the plugin has no method TransformRequest() (tidegate.Outcome, error)")

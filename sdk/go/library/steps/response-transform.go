@@ -10,7 +10,8 @@ import (
 )
 
 // TransformResponse asks the plugin.
-func TransformResponse([]types.Option[string]) types.Result[[]host.Edit, string] {
+func TransformResponse(given []types.Option[string]) types.Result[[]host.Edit, string] {
+	tidegate.Handed = tidegate.RecordOf(given)
 	plugin, is := tidegate.Current.(tidegate.ResponseTransform)
 	if !is {
 		return types.Err[[]host.Edit, string]("the plugin has no method TransformResponse() ([]tidegate.Edit, error)")

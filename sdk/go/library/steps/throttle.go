@@ -9,7 +9,8 @@ import (
 )
 
 // Admit asks the plugin.
-func Admit([]types.Option[string]) types.Result[host.Admission, string] {
+func Admit(given []types.Option[string]) types.Result[host.Admission, string] {
+	tidegate.Handed = tidegate.RecordOf(given)
 	plugin, is := tidegate.Current.(tidegate.Throttle)
 	if !is {
 		return types.Err[host.Admission, string]("the plugin has no method Admit() (tidegate.Admission, error)")

@@ -9,7 +9,8 @@ import (
 )
 
 // Validate asks the plugin.
-func Validate([]types.Option[string]) types.Result[host.Validity, string] {
+func Validate(given []types.Option[string]) types.Result[host.Validity, string] {
+	tidegate.Handed = tidegate.RecordOf(given)
 	plugin, is := tidegate.Current.(tidegate.Validator)
 	if !is {
 		return types.Err[host.Validity, string]("the plugin has no method Validate() (tidegate.Validity, error)")

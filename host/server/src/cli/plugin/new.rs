@@ -72,6 +72,7 @@ fn manifest_text(language: Language, step: &str, name: &str, schema: bool) -> St
         _ if !language.takes_its_whole_world() => &[],
         "authorizer" => &["crypto"],
         "request-transform" => &["request-body"],
+        "log-sink" => &["log-output"],
         _ => &[],
     };
     let mut text = format!(

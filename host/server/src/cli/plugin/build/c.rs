@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tidegate_sandbox::Step;
 use wit_bindgen_core::Files;
 
 use super::super::language::Language;
@@ -13,10 +12,6 @@ use super::super::{embedded, encode, tool};
 use super::constant;
 
 pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
-    ensure!(
-        !manifest.steps().contains(&Step::LogSink),
-        "the library for C has no log-sink; Rust's, JavaScript's and Python's have"
-    );
     let cpp = manifest.language == Language::Cpp;
     let clang = tool::find("clang", GET)?;
     tool::find("wasm-ld", GET)?;

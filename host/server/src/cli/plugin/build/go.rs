@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use tidegate_sandbox::Step;
+use anyhow::{Context, Result};
 use wit_bindgen_core::Files;
 
 use super::super::manifest::{Kind, Manifest};
@@ -35,10 +34,6 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
 /// The library with the bindings below it, what the bindings import, and the package that is compiled: build/go,
 /// build/go-runtime and build/component.
 pub fn lay_out(manifest: &Manifest) -> Result<()> {
-    ensure!(
-        !manifest.steps().contains(&Step::LogSink),
-        "the library for Go has no log-sink; Rust's, JavaScript's and Python's have"
-    );
     let work = manifest.build_folder();
     let (mut resolve, world) = encode::resolve(manifest)?;
     let mut files = Files::default();
