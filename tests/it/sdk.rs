@@ -89,6 +89,29 @@ async fn cpp_functions_answer_on_a_running_node() {
 }
 
 #[tokio::test]
+async fn zig_functions_answer_on_a_running_node() {
+    answers("zig").await;
+}
+
+#[tokio::test]
+async fn typescript_functions_answer_on_a_running_node() {
+    answers("typescript").await;
+}
+
+/// As workers do it: with promises, which the template has no need of.
+#[tokio::test]
+async fn javascript_functions_answer_on_a_running_node() {
+    answers_by(&Author::default(), "javascript", |author| {
+        author.edit(
+            "greeter/plugin.js",
+            "  fetch(request) {",
+            "  async fetch(request) {\n    console.log(`asked ${await request.text()}`);",
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn go_functions_answer_on_a_running_node() {
     answers("go").await;
 }
@@ -275,8 +298,13 @@ async fn lets_visitors_in(language: &str) {
 
 /// The function's template passes its own cases, and answers a route of a node.
 async fn answers(language: &str) {
-    let author = Author::default();
+    answers_by(&Author::default(), language, |_| {}).await;
+}
+
+/// The same, with what the author makes of it first.
+async fn answers_by(author: &Author, language: &str, edit: impl Fn(&Author)) {
     author.done(&["new", "--lang", language, "--step", "function", "greeter"]);
+    edit(author);
     let told = json_of(&author.plugin_with_cache(&["test", "greeter"]));
     let figures = (told["passed"].as_u64(), told["failed"].as_u64());
     assert_eq!(figures, (Some(3), Some(0)), "{language}: {told:#}");

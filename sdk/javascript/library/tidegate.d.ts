@@ -209,3 +209,59 @@ declare module "tidegate/http-client" {
     },
   ): { status: number; headers: import("tidegate").Field[]; body: Uint8Array };
 }
+
+/** Functions: standard `wasi:http` components around a `fetch`. */
+declare module "tidegate/function" {
+  /** The module's default export. An exception is 500, and in the log. */
+  export interface Handler {
+    fetch(request: Request): Response | Promise<Response>;
+  }
+
+  /** Names are compared without regard to case; what is iterated over is in lower case. */
+  export class Headers implements Iterable<[name: string, value: string]> {
+    constructor(fields?: Record<string, string> | Iterable<[name: string, value: string]>);
+    append(name: string, value: string): void;
+    delete(name: string): void;
+    /** Several field lines are joined by `, `. */
+    get(name: string): string | null;
+    has(name: string): boolean;
+    set(name: string, value: string): void;
+    [Symbol.iterator](): IterableIterator<[name: string, value: string]>;
+  }
+
+  /** The parameters of a query, decoded. */
+  export interface Query extends Iterable<[name: string, value: string]> {
+    get(name: string): string | null;
+    getAll(name: string): string[];
+    has(name: string): boolean;
+  }
+
+  interface Message {
+    readonly headers: Headers;
+    bytes(): Promise<Uint8Array>;
+    arrayBuffer(): Promise<ArrayBuffer>;
+    text(): Promise<string>;
+    json(): Promise<any>;
+  }
+
+  /** A whole one: its content is there before `fetch` is called. */
+  export interface Request extends Message {
+    readonly method: string;
+    readonly url: string;
+    /** Percent-encoded, without the query. */
+    readonly path: string;
+    readonly query: Query;
+  }
+
+  export class Response {
+    constructor(
+      content?: string | Uint8Array | ArrayBuffer | null,
+      options?: { status?: number; headers?: ConstructorParameters<typeof Headers>[0] },
+    );
+    static json(value: unknown, options?: ConstructorParameters<typeof Response>[1]): Response;
+    readonly status: number;
+    readonly ok: boolean;
+  }
+
+  export interface Response extends Message {}
+}

@@ -22,6 +22,9 @@
 
 const std = @import("std");
 
+/// Standard wasi:http components, with functions for requests in the place of steps.
+pub const functions = @import("function.zig");
+
 // ---- Outcomes ----
 
 /// A name and its value.

@@ -49,14 +49,6 @@ impl Language {
         matches!(self, Self::Javascript | Self::Typescript | Self::Python)
     }
 
-    /// Whether functions can be built here too.
-    pub fn has_functions(self) -> bool {
-        match self {
-            Self::Rust | Self::C | Self::Cpp | Self::Go | Self::Python | Self::Other => true,
-            Self::Javascript | Self::Typescript | Self::Zig => false,
-        }
-    }
-
     /// How its files end.
     pub fn extension(self) -> &'static str {
         match self {

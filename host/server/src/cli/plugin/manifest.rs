@@ -90,11 +90,6 @@ impl Manifest {
             file.command.is_empty() != (file.language == Language::Other),
             "`command` is for the language \"other\", which needs it: the program and its arguments that write {CORE}"
         );
-        ensure!(
-            kind != Kind::Function || file.language.has_functions(),
-            "a function in {} is built by the language's own tools for wasi:http, and works as it is",
-            file.language.name()
-        );
         Ok(Self {
             kind,
             source: file.source.unwrap_or_else(|| file.language.source().into()),
@@ -154,8 +149,15 @@ impl Manifest {
     /// The WIT of the world `plugin`, in a package of its own.
     pub fn world(&self) -> String {
         if self.kind == Kind::Function {
+            // The others print by the C library, or their engine does.
+            let stderr = match self.language {
+                Language::Javascript | Language::Typescript | Language::Zig => {
+                    format!("    import wasi:cli/stderr@{WASI};\n")
+                }
+                _ => String::new(),
+            };
             return format!(
-                "package author:plugin;\n\nworld plugin {{\n    import wasi:http/types@{WASI};\n    \
+                "package author:plugin;\n\nworld plugin {{\n    import wasi:http/types@{WASI};\n{stderr}    \
                  export wasi:http/incoming-handler@{WASI};\n}}\n"
             );
         }

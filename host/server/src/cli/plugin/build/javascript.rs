@@ -1,16 +1,20 @@
 //! JavaScript and TypeScript: esbuild puts the author's modules and the library into one, componentize-qjs that and QuickJS
 //! into a component. Both are packages of npm's, installed into the plugin's folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::super::manifest::Manifest;
-use super::super::{embedded, encode, tool};
+use super::super::manifest::{Kind, Manifest};
+use super::super::{component, embedded, encode, tool};
 
 pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
     tool::find("node", GET)?;
+    let settings = match manifest.kind {
+        Kind::Steps(_) => &STEPS,
+        Kind::Function => &FUNCTION,
+    };
     let work = manifest.build_folder();
     let library = work.join("library");
     let entry = work.join("entry.js");
@@ -26,7 +30,8 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
             "--target=es2023",
             "--log-level=warning",
         ])
-        .args(["--external:tidegate:*", "--external:wasi:*"])
+        .args(["--external:tidegate:*", "--external:host:*"])
+        .args(settings.esbuild)
         .arg(format!("--alias:tidegate={}", library.display()))
         .arg(format!("--outfile={}", bundle.display()))
         .current_dir(&manifest.folder);
@@ -34,19 +39,67 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
 
     let wit = work.join("wit");
     encode::lay_out_wit(manifest, &wit)?;
-    let component = work.join("engine.wasm");
+    if manifest.kind == Kind::Function {
+        rename_packages(&wit)?;
+    }
+    let made = work.join("engine.wasm");
     let mut componentize = Command::new(installed(manifest, "componentize-qjs")?);
     componentize
         .arg("--wit")
         .arg(&wit)
         .arg("--js")
         .arg(&bundle)
-        // Without `--sync` a component needs the component model's own concurrency, which steps run without; without
-        // `--stub-wasi` QuickJS asks for all of WASI.
-        .args(["-n", "plugin", "--sync", "--stub-wasi", "--minify", "-o"])
-        .arg(&component);
+        // Without it a component needs the component model's own concurrency, which steps run without.
+        .args(["-n", "plugin", "--sync", "--minify"])
+        .args(settings.componentize)
+        .arg("-o")
+        .arg(&made);
     tool::run_quietly(&mut componentize)?;
-    std::fs::read(&component).with_context(|| component.display().to_string())
+    let mut bytes = std::fs::read(&made).with_context(|| made.display().to_string())?;
+    if manifest.kind == Kind::Function {
+        component::rename(&mut bytes, STAND_IN, WASI);
+    }
+    Ok(bytes)
+}
+
+/// What the two kinds differ in.
+struct Settings {
+    esbuild: &'static [&'static str],
+    componentize: &'static [&'static str],
+}
+
+/// QuickJS asks for all of WASI, which plugins need nothing of.
+const STEPS: Settings = Settings {
+    esbuild: &[],
+    componentize: &["--stub-wasi"],
+};
+
+/// The engine runs no reactions of promises within a call. With generators in the place of async functions, the library does.
+const FUNCTION: Settings = Settings {
+    esbuild: &[
+        "--supported:async-await=false",
+        "--supported:async-generator=false",
+        "--supported:for-await=false",
+    ],
+    componentize: &[],
+};
+
+/// componentize-qjs runs the module once, against a WASI of its own that has no `wasi:http`: one of another name is left
+/// alone until then. In the component the version sets it apart from the one that QuickJS asks for.
+const STAND_IN: (&str, &str) = ("host:", "@0.2.12");
+const WASI: (&str, &str) = ("wasi:", "@0.2.11");
+
+fn rename_packages(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            rename_packages(&path)?;
+        } else {
+            let text = std::fs::read_to_string(&path)?.replace(WASI.0, STAND_IN.0);
+            embedded::write_changed(&path, text.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// A tool that package.json names, installed where it is not there yet.
@@ -83,12 +136,18 @@ fn is_outdated(manifest: &Manifest) -> bool {
 /// The component's exports, each a few words over the library.
 fn entry_module(manifest: &Manifest) -> String {
     let source = manifest.folder.join(&manifest.source);
+    let source = serde_json::Value::from(source.display().to_string());
+    if manifest.kind == Kind::Function {
+        return format!(
+            "import {{ serve }} from \"tidegate/function\";\nimport handler from {source};\n\n\
+             export const incomingHandler = serve(handler);\n"
+        );
+    }
     let mut text = format!(
-        "import plugin from {};\n\
+        "import plugin from {source};\n\
          import {{ exportPlugin, exportStep }} from \"tidegate\";\n\n\
          const configured = exportPlugin(plugin);\n\
-         export {{ configured as plugin }};\n",
-        serde_json::Value::from(source.display().to_string())
+         export {{ configured as plugin }};\n"
     );
     for step in manifest.steps() {
         let name = camel(step.name());
