@@ -1,4 +1,4 @@
-module {{name}}
+module plugins/{{name}}
 
 go 1.25
 

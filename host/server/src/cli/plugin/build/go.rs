@@ -52,8 +52,9 @@ pub fn lay_out(manifest: &Manifest) -> Result<()> {
         };
         embedded::write_changed(&place, text.as_bytes())?;
     }
+    // As its go.mod has it: a plugin's name alone may be that of a package of Go's, such as `log`.
     let author = format!(
-        "package main\n\n// Its init function exports the plugin.\nimport _ \"{}\"\n",
+        "package main\n\n// Its init function exports the plugin.\nimport _ \"plugins/{}\"\n",
         manifest.name
     );
     embedded::write_changed(&work.join("component/author.go"), author.as_bytes())?;
