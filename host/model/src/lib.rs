@@ -23,6 +23,7 @@ pub mod headers;
 pub mod iam;
 pub mod lease;
 pub mod problem;
+pub mod quota;
 pub mod retry;
 pub mod uri;
 
