@@ -3,6 +3,7 @@
 pub mod client;
 pub mod jwks;
 pub mod keys;
+mod known;
 pub mod nothing;
 pub mod rate_limit;
 

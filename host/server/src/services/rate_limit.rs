@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::bucket::{self, Rate};
 use tidegate_sandbox::wit::Taken;
 
+use super::known::{self, Known};
+
 /// The buckets of a node.
 pub struct Buckets {
     began: Instant,
@@ -47,24 +49,15 @@ struct Bucket {
 }
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
-}
-
-/// The buckets that this thread has used lately.
-#[derive(Default)]
-struct Known {
-    generation: u64,
-    /// `scope`, NUL, `key`.
-    buckets: HashMap<String, Arc<Bucket>>,
-    name: String,
+    /// By `scope`, NUL, `key`.
+    static KNOWN: RefCell<Known<Bucket>> = RefCell::default();
 }
 
 impl Default for Buckets {
     fn default() -> Self {
-        static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         Self {
             began: Instant::now(),
-            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            generation: known::generation(),
             all: Mutex::default(),
             leased: false,
             even: AtomicU32::new(WHOLE),
@@ -119,7 +112,10 @@ impl Buckets {
         };
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         KNOWN.with_borrow_mut(|known| {
-            let bucket = known.bucket(self, scope, key);
+            let find = |name: &str| Some(self.bucket(name, now));
+            let Some(bucket) = known.get(self.generation, &[scope, key], find) else {
+                return Taken::Rejected(u32::MAX);
+            };
             if self.leased {
                 bucket.take_leased(rate, per_second, now)
             } else {
@@ -149,25 +145,6 @@ impl Buckets {
         let even = self.even.load(Ordering::Relaxed);
         let made = || Arc::new(Bucket::new(even));
         all.entry(name.to_owned()).or_insert_with(made).clone()
-    }
-}
-
-impl Known {
-    fn bucket(&mut self, buckets: &Buckets, scope: &str, key: &str) -> &Bucket {
-        if self.generation != buckets.generation || self.buckets.len() >= KNOWN_MAX {
-            self.buckets.clear();
-            self.generation = buckets.generation;
-        }
-        self.name.clear();
-        self.name.push_str(scope);
-        self.name.push('\0');
-        self.name.push_str(key);
-        if !self.buckets.contains_key(&self.name) {
-            let now = u64::try_from(buckets.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.buckets
-                .insert(self.name.clone(), buckets.bucket(&self.name, now));
-        }
-        &self.buckets[&self.name]
     }
 }
 
@@ -225,8 +202,6 @@ const WHOLE: u32 = 1_000_000;
 const DEMANDS_MAX: usize = 2000;
 /// The contract's bound.
 const BUCKETS_MAX: usize = 100_000;
-/// What one thread keeps at hand.
-const KNOWN_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
