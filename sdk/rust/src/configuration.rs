@@ -212,6 +212,24 @@ impl Field {
         }
     }
 
+    /// A list of different expressions, each of which becomes the next of `reads`; gives how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Field::expression`]; one is there already.
+    pub fn readings(self, reads: &mut Reads) -> Result<usize, ConfigurationError> {
+        let mut count = 0;
+        for expression in self.list()? {
+            let reading = expression.expression()?;
+            let place = reads.place(reading);
+            if place.map_err(|reason| expression.error(reason))? < count {
+                return Err(expression.error("is there already"));
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// An expression such as `$request.header.name`.
     ///
     /// # Errors

@@ -14,6 +14,24 @@ impl Given {
     pub fn take(&mut self, place: usize) -> Option<String> {
         self.0.get_mut(place)?.take()
     }
+
+    /// `name` and the first `count` values as one key, such as of a token bucket: each value behind its length, so that no two
+    /// lists of values make the same.
+    pub fn key(&self, name: &str, count: usize) -> String {
+        let mut key = name.to_owned();
+        for place in 0..count {
+            key.push(SEPARATOR);
+            match self.get(place) {
+                Some(value) => {
+                    key.push_str(&value.len().to_string());
+                    key.push(SEPARATOR);
+                    key.push_str(value);
+                }
+                None => key.push('-'),
+            }
+        }
+        key
+    }
 }
 
 impl From<Vec<Option<String>>> for Given {
@@ -53,6 +71,8 @@ impl IntoIterator for Reads {
     }
 }
 
+/// The unit separator of ASCII.
+const SEPARATOR: char = '\u{1f}';
 /// `setup.reads` of the WIT.
 const READS_MAX: usize = 64;
 
@@ -66,6 +86,24 @@ mod tests {
         assert_eq!(reads.place(Reading::Method), Ok(0));
         assert_eq!(reads.place(Reading::Path), Ok(1));
         assert_eq!(reads.place(Reading::Method), Ok(0));
+    }
+
+    #[test]
+    fn different_values_never_make_the_same_key() {
+        let key = |values: [Option<&str>; 2]| {
+            let values: Vec<_> = values.iter().map(|value| value.map(String::from)).collect();
+            Given::from(values).key("name", 2)
+        };
+        let keys = [
+            key([Some("a"), Some("b")]),
+            key([Some("a\u{1f}1\u{1f}b"), None]),
+            key([Some("ab"), Some("")]),
+            key([Some("ab"), None]),
+            key([None, Some("ab")]),
+        ];
+        for (place, key) in keys.iter().enumerate() {
+            assert!(!keys[..place].contains(key), "{key:?}");
+        }
     }
 
     #[test]
