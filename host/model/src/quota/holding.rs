@@ -12,6 +12,8 @@ pub struct Holding {
     ends: u64,
     /// What it may admit in the period, chunks and what it took alone.
     upto: u64,
+    /// What the account has of that.
+    told: u64,
     /// What nobody had been given when it last heard.
     left: u64,
     /// What it may still take alone, since it is cut off.
@@ -40,7 +42,7 @@ impl Holding {
     /// What to ask for, where `at_hand` is there and requests wait for `need`.
     pub fn ask(&mut self, at_hand: u64, need: u64, now: u64) -> Ask {
         let target = self.target(at_hand, now);
-        let low = need > 0 || at_hand < target / 2;
+        let low = need > 0 || at_hand < target.div_ceil(2);
         Ask {
             begins: self.begins,
             upto: self.upto,
@@ -70,19 +72,28 @@ impl Holding {
         self.demand.used_then = self.demand.used_then.min(self.upto);
     }
 
-    /// Takes an answer.
-    pub fn heard(&mut self, grant: &Grant, now: u64) -> Change {
+    /// Takes the answer to `ask`; what was taken alone meanwhile is not told yet.
+    pub fn heard(&mut self, ask: &Ask, grant: &Grant, now: u64) -> Change {
         self.alone = None;
         self.left = grant.left;
         self.ends = now.saturating_add(grant.ends_in);
-        if self.begins != grant.begins {
+        let asked = if ask.begins == grant.begins {
+            ask.upto
+        } else {
+            0
+        };
+        let got = grant.upto.saturating_sub(asked);
+        let anew = self.begins != grant.begins;
+        if anew {
             self.anew(grant.begins, now);
-            self.upto = grant.upto;
-            return Change::Anew(grant.upto);
         }
-        let more = grant.upto.saturating_sub(self.upto);
-        self.upto += more;
-        Change::More(more)
+        self.upto = self.upto.saturating_add(got);
+        self.told = asked.saturating_add(got);
+        if anew {
+            Change::Anew(got)
+        } else {
+            Change::More(got)
+        }
     }
 
     /// Nobody answers: takes of this node's even part of what was left when it last heard. In a period that it has heard
@@ -113,6 +124,11 @@ impl Holding {
         self.upto
     }
 
+    /// Whether the account has what is so here.
+    pub fn is_told(&self) -> bool {
+        self.upto == self.told
+    }
+
     /// When the period ends, by the node's own clock.
     pub fn ends(&self) -> u64 {
         self.ends
@@ -126,11 +142,12 @@ impl Holding {
     fn anew(&mut self, begins: u64, now: u64) {
         self.begins = begins;
         self.upto = 0;
+        self.told = 0;
         self.demand.used_then = 0;
         self.demand.measured_at = now;
     }
 
-    /// What would last for a second.
+    /// What would last for a second, and one as long as some are taken: who comes now and then does not wait either.
     fn target(&mut self, at_hand: u64, now: u64) -> u64 {
         let used = self.upto.saturating_sub(at_hand);
         let rate = self.demand.measure(used, now);
@@ -161,8 +178,8 @@ impl Demand {
 const SHORTEST: u64 = 100;
 /// Of the newest figure in the running mean.
 const WEIGHT: f64 = 0.5;
-/// Who takes less in a second needs nothing at hand.
-const RATE_LEAST: f64 = 0.5;
+/// Some four seconds after the last was taken.
+const RATE_LEAST: f64 = 1e-4;
 
 #[cfg(test)]
 mod tests {
@@ -186,25 +203,29 @@ mod tests {
         }
     }
 
+    /// Asks, and is answered that it may admit `upto`.
+    fn hear(holding: &mut Holding, upto: u64, left: u64) -> Change {
+        let ask = holding.ask(0, 0, NOW);
+        holding.heard(&ask, &grant(upto, left), NOW)
+    }
+
     #[test]
     fn what_is_granted_comes_to_hand_once() {
         let mut holding = Holding::default();
-        assert_eq!(holding.heard(&grant(10, 90), NOW), Change::Anew(10));
-        assert_eq!(holding.heard(&grant(10, 90), NOW), Change::More(0));
-        assert_eq!(holding.heard(&grant(25, 75), NOW), Change::More(15));
-        assert_eq!(
-            holding.heard(&grant(5, 75), NOW),
-            Change::More(0),
-            "a word that cannot be"
-        );
+        assert_eq!(hear(&mut holding, 10, 90), Change::Anew(10));
+        assert_eq!(hear(&mut holding, 10, 90), Change::More(0));
+        assert_eq!(hear(&mut holding, 25, 75), Change::More(15));
+        let impossible = hear(&mut holding, 5, 75);
+        assert_eq!(impossible, Change::More(0));
         assert_eq!((holding.upto(), holding.left()), (25, 75));
         assert_eq!(holding.ends(), Period::Day.at(NOW).ends);
+        assert!(holding.is_told());
     }
 
     #[test]
     fn a_node_would_have_what_lasts_a_second_and_gives_the_rest_back() {
         let mut holding = Holding::default();
-        holding.heard(&grant(100, 0), NOW);
+        hear(&mut holding, 100, 0);
         // 50 used in 250 ms: 200 a second, of which half is believed at once.
         assert_eq!(
             holding.ask(50, 0, NOW + 250).want,
@@ -213,18 +234,17 @@ mod tests {
         );
         assert_eq!(holding.ask(40, 0, NOW + 260).want, 60, "less than half");
         assert_eq!(holding.surplus(40, NOW + 270), 0);
-        // Then nothing for some seconds.
-        let given_back: u64 = (2..20)
-            .map(|tick| {
-                let surplus = holding.surplus(40, NOW + 250 * tick);
-                if surplus > 0 {
-                    holding.give_back(0)
-                }
-                surplus
-            })
-            .last()
-            .unwrap();
-        assert_eq!(given_back, 40, "all of it");
+        // Then nothing any more.
+        let surplus: Vec<u64> = (2..40)
+            .map(|tick| holding.surplus(40, NOW + 250 * tick))
+            .collect();
+        assert_eq!(
+            surplus[..6],
+            [0, 0, 22, 31, 35, 37],
+            "most of it within two seconds"
+        );
+        let given_back = surplus[37];
+        assert_eq!(given_back, 40, "in the end all of it");
         holding.give_back(given_back);
         assert_eq!(holding.upto(), 60);
     }
@@ -234,14 +254,14 @@ mod tests {
         let mut holding = Holding::default();
         let ask = holding.ask(0, 1, NOW);
         assert_eq!((ask.need, ask.want), (1, 0));
-        holding.heard(&grant(1, 99), NOW);
+        hear(&mut holding, 1, 99);
         assert_eq!(holding.ask(0, 1, NOW + 3).want, 10);
     }
 
     #[test]
     fn a_node_that_is_cut_off_has_an_even_part_of_what_was_left() {
         let mut holding = Holding::default();
-        holding.heard(&grant(10, 80), NOW);
+        hear(&mut holding, 10, 80);
         let ask = Ask {
             begins: 0,
             upto: 0,
@@ -257,10 +277,27 @@ mod tests {
         }
         assert_eq!(alone, 20, "a quarter");
         assert_eq!(holding.upto(), 30, "which is told when somebody answers");
-        assert_eq!(holding.heard(&grant(30, 60), NOW), Change::More(0));
+        assert!(!holding.is_told());
+        assert_eq!(hear(&mut holding, 30, 60), Change::More(0));
+        assert!(holding.is_told());
         // The next time it is a part of what is left then.
         holding.alone(&Ask { need: 100, ..ask }, TERMS, 4, NOW);
         assert_eq!(holding.upto(), 45);
+    }
+
+    #[test]
+    fn what_is_taken_alone_while_an_answer_is_on_its_way_is_told_later() {
+        let mut holding = Holding::default();
+        hear(&mut holding, 10, 80);
+        let asked = holding.ask(0, 7, NOW);
+        let ask = Ask {
+            need: 5,
+            ..asked.clone()
+        };
+        holding.alone(&ask, TERMS, 4, NOW);
+        let got = holding.heard(&asked, &grant(17, 73), NOW);
+        assert_eq!((got, holding.upto()), (Change::More(7), 22));
+        assert!(!holding.is_told());
     }
 
     #[test]
