@@ -29,6 +29,7 @@ mod operations;
 mod plugins;
 mod policies;
 mod problems;
+mod quotas;
 mod registry;
 mod reload;
 mod sdk;

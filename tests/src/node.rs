@@ -269,6 +269,21 @@ impl TestNode {
         self.signal(Signal::HUP);
     }
 
+    /// Sends SIGKILL and does not wait.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Has it do nothing at all until [`TestNode::resume`]: as one that hangs, or cannot be reached.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.id())
             .ok()

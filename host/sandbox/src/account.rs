@@ -28,6 +28,7 @@ pub enum Capability {
     Log,
     LogOutput,
     Metrics,
+    Quota,
     RateLimit,
     Secrets,
     SharedCache,
@@ -37,7 +38,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ApiKeys,
         Self::Crypto,
         Self::HttpClient,
@@ -45,6 +46,7 @@ impl Capability {
         Self::Log,
         Self::LogOutput,
         Self::Metrics,
+        Self::Quota,
         Self::RateLimit,
         Self::Secrets,
         Self::SharedCache,
@@ -61,6 +63,7 @@ impl Capability {
             Self::Log => "log",
             Self::LogOutput => "log-output",
             Self::Metrics => "metrics",
+            Self::Quota => "quota",
             Self::RateLimit => "rate-limit",
             Self::Secrets => "secrets",
             Self::SharedCache => "shared-cache",

@@ -12,6 +12,7 @@ pub mod gateway {
         imports: {
             "tidegate:gateway/jwks": async,
             "tidegate:gateway/http-client": async,
+            "tidegate:gateway/quota": async | trappable,
             "tidegate:gateway/rate-limit": trappable,
             "tidegate:gateway/request": trappable,
             "tidegate:gateway/request-body": trappable,

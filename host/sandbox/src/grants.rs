@@ -11,6 +11,8 @@ pub struct Grants {
     pub jwks: Vec<String>,
     /// Token buckets.
     pub rate_limit: bool,
+    /// Quotas.
+    pub quota: bool,
     /// The node's API keys.
     pub api_keys: bool,
     /// A cache that the binding's instances share.
@@ -47,6 +49,7 @@ impl Grants {
             "crypto" => self.crypto,
             "jwks" => !self.jwks.is_empty(),
             "rate-limit" => self.rate_limit,
+            "quota" => self.quota,
             "api-keys" => self.api_keys,
             "shared-cache" => self.shared_cache,
             "http-client" => !self.http_client.is_empty(),

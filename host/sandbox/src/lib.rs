@@ -59,6 +59,9 @@ pub mod wit {
         HttpError, OutgoingRequest,
     };
     pub use crate::bindings::gateway::tidegate::gateway::log::Level;
+    pub use crate::bindings::gateway::tidegate::gateway::quota::{
+        Period as QuotaPeriod, Standing as QuotaStanding, Taken as QuotaTaken, Terms as QuotaTerms,
+    };
     pub use crate::bindings::gateway::tidegate::gateway::rate_limit::Taken;
     pub use crate::bindings::gateway::tidegate::gateway::types::{
         Edit, Forward, Invocation, Plan, Response,

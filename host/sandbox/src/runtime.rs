@@ -241,7 +241,7 @@ fn function_waits(interface: &str, function: &str) -> bool {
         .strip_prefix(PACKAGE)
         .and_then(|rest| rest.strip_prefix('/'));
     match ours.and_then(|rest| rest.split('@').next()) {
-        Some(interface) => matches!(interface, "jwks" | "http-client"),
+        Some(interface) => matches!(interface, "jwks" | "http-client" | "quota"),
         None => wasi::waits(interface, function),
     }
 }
@@ -254,6 +254,7 @@ fn step_linker(engine: &Engine, waiting: bool) -> wasmtime::Result<Linker<StepSt
         wasmtime_wasi::p2::add_to_linker_async(l)?;
         imports::jwks::add_to_linker::<_, State>(l, |state| state)?;
         imports::http_client::add_to_linker::<_, State>(l, |state| state)?;
+        imports::quota::add_to_linker::<_, State>(l, |state| state)?;
     } else {
         wasi::add_calm(l)?;
     }

@@ -484,6 +484,7 @@ fn grants(grants: &model::Grants) -> Grants {
         crypto: grants.crypto,
         jwks: grants.jwks.clone(),
         rate_limit: grants.rate_limit,
+        quota: grants.quota,
         api_keys: grants.api_keys,
         shared_cache: grants.shared_cache,
         http_client: grants.http_client.clone(),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tidegate_model::config::{Node, Role};
 use tidegate_sandbox::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::identity::{Authority, ClientAuth, Identity};
 use crate::link::host::Shared;
 use crate::link::origins::Origins;
 use crate::link::{ALPN_H2, ALPN_H3, quic};
 use crate::listen::accept;
+use crate::services::quota::ledger::Settle;
 use crate::sync::manifest::Manifest;
 use crate::sync::nodes::Nodes;
 use crate::sync::publish::Publisher;
@@ -98,7 +99,12 @@ impl Membership {
     }
 
     /// What workers answer other nodes with.
-    pub fn shared(&self, name: &str, runtime: Arc<Runtime>) -> Arc<Shared> {
+    pub fn shared(
+        &self,
+        name: &str,
+        runtime: Arc<Runtime>,
+        ledger: mpsc::Sender<Settle>,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
             name: name.to_owned(),
             identity: self.identity.clone(),
@@ -106,6 +112,7 @@ impl Membership {
             publisher: self.publisher.clone(),
             purges: self.purges.clone(),
             nodes: self.nodes.clone(),
+            ledger,
             runtime,
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
         })

@@ -16,7 +16,7 @@ use tidegate_model::config::{self, Node, Role, Signatures};
 use tidegate_model::headers::Via;
 use tidegate_sandbox::threads::take_short_turns;
 use tidegate_sandbox::{Runtime, Settings as SandboxSettings};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::admin::{Admin, Logs, Tokens};
@@ -39,6 +39,8 @@ use crate::reload::Files;
 use crate::services::NodeServices;
 use crate::services::client::Client;
 use crate::services::keys::Keys;
+use crate::services::quota::keeper::Keeper;
+use crate::services::quota::ledger::{self, Ledger};
 use crate::services::rate_limit::Buckets;
 use crate::serving::Serving;
 use crate::store::embedded::Embedded;
@@ -121,6 +123,9 @@ impl Starting<'_> {
             lines,
             metrics.clone(),
         ));
+        let (ledger, settlements) = ledger::channel();
+        let far = membership.as_ref().is_some_and(|it| it.follows);
+        let keeper = Keeper::new(services.quotas.clone(), ledger.clone(), name.clone(), far);
         let settings = SandboxSettings {
             artifacts: Some(own.data.join("artifacts")),
             artifact_bytes_max: node.artifacts.0,
@@ -200,7 +205,7 @@ impl Starting<'_> {
             link: sockets,
             shared: membership
                 .as_ref()
-                .map(|it| it.shared(&name, sandbox.clone())),
+                .map(|it| it.shared(&name, sandbox.clone(), ledger)),
             origins: origins.clone().filter(|_| own.role == Role::Edge),
             directory: &directory,
             cache: &cache,
@@ -221,8 +226,13 @@ impl Starting<'_> {
                 (own.role != Role::Edge).then(|| membership.purges.clone()),
                 own.signatures == Signatures::Off,
             );
-            tokio::task::spawn_local(follower.run());
+            tokio::task::spawn_local(follower.run(settlements));
+        } else {
+            let nodes = membership.as_ref().map(|it| it.nodes.clone());
+            tokio::task::spawn_local(Ledger::new(store.clone(), nodes).run(settlements));
         }
+        let (end_keeping, ending) = oneshot::channel();
+        let keeping = tokio::task::spawn_local(keeper.run(ending));
 
         if let Some(membership) = &membership {
             tokio::task::spawn_local(membership.clone().keep_own_certificate());
@@ -289,6 +299,10 @@ impl Starting<'_> {
         let outcomes = tokio::task::spawn_blocking(ending)
             .await
             .context("waiting for the workers")?;
+        drop(end_keeping);
+        if tokio::time::timeout(GIVE_BACK_WAIT, keeping).await.is_err() {
+            tracing::warn!("quotas: what was at hand is not given back");
+        }
         let cut: usize = outcomes
             .iter()
             .map(|outcome| outcome.map_or(0, |outcome| cut_off(&outcome)))
@@ -776,6 +790,8 @@ fn upstream_setting(upstream: &config::Upstream) -> Result<upstream::Settings> {
     })
 }
 
+/// A flush, or a round trip to an origin.
+const GIVE_BACK_WAIT: Duration = Duration::from_secs(2);
 /// Between two pieces of a response's body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// People, scrapers and health checks.

@@ -17,6 +17,7 @@ pub mod imports {
                 import tidegate:gateway/crypto@0.1.0;
                 import tidegate:gateway/jwks@0.1.0;
                 import tidegate:gateway/rate-limit@0.1.0;
+                import tidegate:gateway/quota@0.1.0;
                 import tidegate:gateway/api-keys@0.1.0;
                 import tidegate:gateway/shared-cache@0.1.0;
                 import tidegate:gateway/http-client@0.1.0;

@@ -37,8 +37,8 @@
 //!
 //! The request in hand is read by the functions of [`request`], its body by [`request_body`], the response's by
 //! [`response`] and [`response_body`]; what the node offers beside them (and a binding must be granted) are the modules
-//! [`crypto`], [`jwks`], [`rate_limit`], [`api_keys`], [`shared_cache`], [`http_client`], [`secrets`], [`metrics`] and
-//! [`log_output`]. A component imports only the interfaces whose functions it calls. Outside a component these functions
+//! [`crypto`], [`jwks`], [`rate_limit`], [`quota`], [`api_keys`], [`shared_cache`], [`http_client`], [`secrets`], [`metrics`]
+//! and [`log_output`]. A component imports only the interfaces whose functions it calls. Outside a component these functions
 //! panic: keep decisions in functions of plain values, and test those.
 //!
 //! The types are those of the WIT package `tidegate:gateway`, where each is documented to the last field.
@@ -59,7 +59,7 @@ pub mod escape;
 pub mod field;
 
 pub use bindings::imports::tidegate::gateway::{
-    api_keys, crypto, http_client, jwks, log, log_output, metrics, rate_limit, request,
+    api_keys, crypto, http_client, jwks, log, log_output, metrics, quota, rate_limit, request,
     request_body, response, response_body, secrets, shared_cache, types,
 };
 pub use bindings::{

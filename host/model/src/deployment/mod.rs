@@ -189,6 +189,7 @@ pub struct Grants {
     /// Hosts (`host` or `host:port`) whose key sets may be fetched.
     pub jwks: Vec<String>,
     pub rate_limit: bool,
+    pub quota: bool,
     pub api_keys: bool,
     pub shared_cache: bool,
     /// Hosts (`host` or `host:port`) that may be asked.

@@ -11,6 +11,7 @@ pub mod keyvalue;
 mod log;
 mod log_output;
 mod metrics;
+mod quota;
 mod rate_limit;
 mod request;
 mod response;
@@ -24,7 +25,7 @@ use http::{Request, Response};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::fault::Fault;
-use crate::wit::{ApiKey, HttpError, Level, OutgoingRequest, Taken};
+use crate::wit::{ApiKey, HttpError, Level, OutgoingRequest, QuotaTaken, QuotaTerms, Taken};
 
 /// A future of the embedder's. It runs on the worker thread of the call that waits for it; dropping it abandons the work.
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -39,6 +40,15 @@ pub trait Services: Send + Sync + 'static {
 
     /// Takes a token from the bucket `key` of `scope` (API and stage). `rate` is above 0 and finite.
     fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken;
+
+    /// Takes `amount` from the quota `key` of `scope` (API and stage): at once, or where it cannot, after some waiting.
+    fn take_quota(
+        &self,
+        scope: &str,
+        key: &str,
+        amount: u32,
+        terms: QuotaTerms,
+    ) -> Result<QuotaTaken, Waiting<Result<QuotaTaken, String>>>;
 
     /// The enabled API key of this value that may be used in `scope`.
     fn find_api_key(&self, scope: &str, value: &str) -> Option<ApiKey>;

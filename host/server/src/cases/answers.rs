@@ -33,6 +33,7 @@ pub(super) fn admission_value(admission: Admission) -> Value {
     match admission {
         Admission::Admit => json!({ "admit": true }),
         Admission::Reject(retry_ms) => json!({ "reject": retry_ms }),
+        Admission::Exceeded(renews_ms) => json!({ "exceeded": renews_ms }),
     }
 }
 

@@ -150,6 +150,7 @@ fn all_grants(services: &CaseServices) -> Grants {
         crypto: true,
         jwks: vec!["*".to_owned()],
         rate_limit: true,
+        quota: true,
         api_keys: true,
         shared_cache: true,
         http_client: vec!["*".to_owned()],

@@ -6,16 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{Request, Response};
 use tidegate_sandbox::capabilities::keyvalue::Table;
 use tidegate_sandbox::capabilities::{Services, Waiting};
-use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, Taken};
+use tidegate_sandbox::wit::{
+    self, ApiKey, HttpError, Level, OutgoingRequest, QuotaStanding, QuotaTaken, QuotaTerms, Taken,
+};
 use wasmtime_wasi_http::WasiBody;
 
 use super::case::Surroundings;
+use crate::services::quota::{self, Taking};
 use crate::services::rate_limit::Buckets;
 
 /// The services of one case.
 pub struct CaseServices {
     surroundings: Surroundings,
     buckets: Buckets,
+    /// What was taken of each quota: a case is over before a period is.
+    quotas: Mutex<BTreeMap<String, u32>>,
     told: Mutex<Told>,
 }
 
@@ -44,6 +49,7 @@ impl CaseServices {
         Self {
             surroundings,
             buckets: Buckets::default(),
+            quotas: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -91,6 +97,30 @@ impl Services for CaseServices {
 
     fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken {
         self.buckets.take(scope, key, rate, burst)
+    }
+
+    fn take_quota(&self, scope: &str, key: &str, amount: u32, terms: QuotaTerms) -> Taking {
+        let terms = quota::terms_of(terms);
+        let name = format!("{scope} {} {key}", terms.period.as_str());
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = quotas.entry(name).or_default();
+        let left = terms
+            .limit
+            .saturating_sub(terms.offset)
+            .saturating_sub(*used);
+        let now = quota::now();
+        let renews_in = terms.period.at(now).ends - now;
+        let standing = |left| QuotaStanding {
+            left,
+            renews_in_ms: u32::try_from(renews_in).unwrap_or(u32::MAX),
+        };
+        Ok(match left.checked_sub(amount) {
+            Some(left) => {
+                *used += amount;
+                QuotaTaken::Admitted(standing(left))
+            }
+            None => QuotaTaken::Exceeded(standing(left)),
+        })
     }
 
     fn find_api_key(&self, _: &str, value: &str) -> Option<ApiKey> {

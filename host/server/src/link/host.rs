@@ -25,6 +25,7 @@ use crate::body::{Body, BoxError};
 use crate::drain::Drain;
 use crate::identity::{Authority, Identity, JOIN_PATH, Peer, REQUEST_BYTES_MAX, Role};
 use crate::request::{forwarded, reply};
+use crate::services::quota::ledger::{Settle, Settled, Settlement, settle};
 use crate::sync::follow::Event;
 use crate::sync::nodes::{Nodes, Report};
 use crate::sync::publish::Publisher;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub publisher: Arc<Publisher>,
     pub purges: Arc<Purges>,
     pub nodes: Arc<Nodes>,
+    /// The way to the ledger of quotas: this node's, or that of the origin that it follows.
+    pub ledger: mpsc::Sender<Settle>,
     pub runtime: Arc<Runtime>,
     /// Files that are being sent: each is in memory as a whole.
     pub sending: Arc<Semaphore>,
@@ -177,12 +180,29 @@ impl Host {
             Err(_) => return refuse(StatusCode::BAD_REQUEST, "the report did not come whole"),
         };
         match report {
-            Ok(report) => {
-                let leases = self.shared.nodes.report(peer, report);
+            Ok(mut report) => {
+                let settlement = report.quotas.take();
+                let mut leases = self.shared.nodes.report(peer, report);
+                if let Some(settlement) = settlement {
+                    leases.quotas = self.settle(peer, settlement).await;
+                }
                 json(serde_json::to_vec(&leases).unwrap_or_default())
             }
             Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
         }
+    }
+
+    /// Settles quotas for a node, or for one that it speaks for: that is an origin's, since it passes on what edges ask it.
+    async fn settle(&self, peer: &Peer, settlement: Settlement) -> Option<Settled> {
+        let may = peer.role == Role::Origin || settlement.node == peer.name;
+        if !may || !settlement.is_bounded() {
+            tracing::warn!(node = peer.name, "link: a settlement of quotas is refused");
+            return None;
+        }
+        let settled = settle(&self.shared.ledger, settlement).await;
+        settled
+            .inspect_err(|problem| tracing::debug!(problem, "quotas are not settled"))
+            .ok()
     }
 
     async fn renew(&self, peer: &Peer, body: Body) -> Response<Body> {

@@ -59,6 +59,12 @@ pub enum GatewayError {
         /// Until a retry can succeed.
         retry_after: Duration,
     },
+    /// A throttle refuses: a quota is used up.
+    #[error("limit exceeded")]
+    QuotaExceeded {
+        /// Until the quota begins anew.
+        renews_in: Duration,
+    },
     /// A validator refuses the parameters.
     #[error("invalid parameters: {0}")]
     InvalidParameters(String),
@@ -181,6 +187,7 @@ impl GatewayError {
             Self::Unauthorized { .. } => (401, "Unauthorized", "UNAUTHORIZED", Caller),
             Self::Forbidden { .. } => (403, "Forbidden", "ACCESS_DENIED", Caller),
             Self::Throttled { .. } => (429, "Too Many Requests", "THROTTLED", Caller),
+            Self::QuotaExceeded { .. } => (429, "Limit Exceeded", "QUOTA_EXCEEDED", Caller),
             Self::InvalidParameters(message) => {
                 (400, message.as_str(), "BAD_REQUEST_PARAMETERS", Caller)
             }

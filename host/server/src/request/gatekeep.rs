@@ -67,6 +67,9 @@ async fn throttle(
         Ok(Admission::Reject(milliseconds)) => Err(GatewayError::Throttled {
             retry_after: Duration::from_millis(milliseconds.into()),
         }),
+        Ok(Admission::Exceeded(milliseconds)) => Err(GatewayError::QuotaExceeded {
+            renews_in: Duration::from_millis(milliseconds.into()),
+        }),
         Err(fault) => after_fault(local, id, fault, |binding, fault| {
             GatewayError::PluginFault { binding, fault }
         }),

@@ -28,8 +28,9 @@ pub fn from_error(error: &GatewayError) -> Response<Body> {
                 headers.insert(WWW_AUTHENTICATE, challenge);
             }
         }
-        GatewayError::Throttled { retry_after } => {
-            let seconds = retry_after.as_millis().div_ceil(1000).max(1); // whole seconds (RFC 9110 section 10.2.3)
+        GatewayError::Throttled { retry_after: after }
+        | GatewayError::QuotaExceeded { renews_in: after } => {
+            let seconds = after.as_millis().div_ceil(1000).max(1); // whole seconds (RFC 9110 section 10.2.3)
             headers.insert(
                 RETRY_AFTER,
                 HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
@@ -57,6 +58,7 @@ fn exception(response_type: &str) -> &'static str {
         "BAD_REQUEST_BODY" | "BAD_REQUEST_PARAMETERS" | "DEFAULT_4XX" => "BadRequestException",
         "INTEGRATION_TIMEOUT" => "InternalServerErrorException",
         "MISSING_AUTHENTICATION_TOKEN" => "MissingAuthenticationTokenException",
+        "QUOTA_EXCEEDED" => "LimitExceededException",
         "REQUEST_TOO_LARGE" => "RequestTooLargeException",
         "RESOURCE_NOT_FOUND" => "NotFoundException",
         "THROTTLED" => "TooManyRequestsException",

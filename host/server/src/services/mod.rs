@@ -5,6 +5,7 @@ pub mod jwks;
 pub mod keys;
 mod known;
 pub mod nothing;
+pub mod quota;
 pub mod rate_limit;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use http::{Request, Response};
 use tidegate_sandbox::Fault;
 use tidegate_sandbox::capabilities::keyvalue::Table;
 use tidegate_sandbox::capabilities::{Services, Waiting};
-use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, Taken};
+use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, QuotaTerms, Taken};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::store::Tables;
@@ -25,6 +26,7 @@ use crate::telemetry::tail::Tail;
 use client::Client;
 use jwks::KeySets;
 use keys::Keys;
+use quota::{Quotas, Taking};
 use rate_limit::Buckets;
 
 /// A node's services. One, shared by all threads.
@@ -34,6 +36,7 @@ pub struct NodeServices {
     /// What plugins said last.
     pub tail: Arc<Tail>,
     pub buckets: Buckets,
+    pub quotas: Arc<Quotas>,
     client: Client,
     key_sets: Arc<KeySets>,
     tables: Arc<dyn Tables>,
@@ -54,6 +57,7 @@ impl NodeServices {
             secrets: ArcSwap::default(),
             tail: Arc::default(),
             buckets,
+            quotas: Arc::default(),
             key_sets: Arc::new(KeySets::new(client.clone())),
             client,
             tables,
@@ -85,6 +89,10 @@ impl Services for NodeServices {
 
     fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken {
         self.buckets.take(scope, key, rate, burst)
+    }
+
+    fn take_quota(&self, scope: &str, key: &str, amount: u32, terms: QuotaTerms) -> Taking {
+        self.quotas.take(scope, key, amount, terms)
     }
 
     fn find_api_key(&self, scope: &str, value: &str) -> Option<ApiKey> {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::{Request, Response};
 use tidegate_sandbox::capabilities::keyvalue::Table;
 use tidegate_sandbox::capabilities::{Services, Waiting};
-use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, Taken};
+use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, QuotaTerms, Taken};
 use wasmtime_wasi_http::WasiBody;
+
+use super::quota::Taking;
 
 /// Has nothing, reaches nothing, admits nothing; what plugins log goes to standard error.
 pub struct NoServices;
@@ -18,6 +20,12 @@ impl Services for NoServices {
 
     fn take_token(&self, _: &str, _: &str, _: f64, _: u32) -> Taken {
         Taken::Rejected(u32::MAX)
+    }
+
+    fn take_quota(&self, _: &str, _: &str, _: u32, _: QuotaTerms) -> Taking {
+        Err(Box::pin(async {
+            Err("nothing is counted while a configuration is checked".to_owned())
+        }))
     }
 
     fn find_api_key(&self, _: &str, _: &str) -> Option<ApiKey> {

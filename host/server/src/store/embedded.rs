@@ -96,6 +96,23 @@ impl Embedded {
         })
     }
 
+    /// The table of quotas, which is the node's own: no function can name it.
+    ///
+    /// # Errors
+    /// Where the store has stopped.
+    pub fn quotas(&self) -> Result<Arc<dyn Table>, String> {
+        let table = self.open_table(QUOTAS);
+        table.ok_or_else(|| "the store has stopped".to_owned())
+    }
+
+    fn open_table(&self, name: &str) -> Option<Arc<dyn Table>> {
+        Some(Arc::new(EmbeddedTable {
+            database: self.database.clone(),
+            writer: self.writer.clone()?,
+            name: name.into(),
+        }))
+    }
+
     /// Says which tables there are.
     pub fn declare(&self, names: BTreeSet<String>) {
         self.names.store(Arc::new(names));
@@ -104,15 +121,8 @@ impl Embedded {
 
 impl Tables for Embedded {
     fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
-        let writer = self
-            .writer
-            .clone()
-            .filter(|_| self.names.load().contains(name))?;
-        Some(Arc::new(EmbeddedTable {
-            database: self.database.clone(),
-            writer,
-            name: name.into(),
-        }))
+        let declared = self.names.load().contains(name) && name != QUOTAS;
+        declared.then(|| self.open_table(name)).flatten()
     }
 }
 
@@ -293,6 +303,7 @@ fn apply(
     }
 }
 
+const QUOTAS: &str = "tidegate:quotas";
 /// Pages kept in memory.
 const CACHE_BYTES: usize = 16 << 20;
 /// Writes that wait for the disk; more are refused.

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use tidegate_model::uri;
 use tidegate_sandbox::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -31,6 +31,7 @@ use crate::identity::Role;
 use crate::link::dial::Dialer;
 use crate::link::{self, ARTIFACTS, EVENTS, FILES, RENEW, REPORT};
 use crate::services::NodeServices;
+use crate::services::quota::ledger::{Settle, Settled, Settlement};
 use crate::telemetry::metrics::Metrics;
 
 /// What happens at an origin: one line of JSON each.
@@ -114,14 +115,15 @@ impl Follower {
         })
     }
 
-    /// Follows all origins for ever.
-    pub async fn run(self: Rc<Self>) {
+    /// Follows all origins for ever, and passes on to them what is `asked` about quotas.
+    pub async fn run(self: Rc<Self>, asked: mpsc::Receiver<Settle>) {
         let mut tasks = JoinSet::new();
         for place in 0..self.dialer.origins.list.len() {
             tasks.spawn_local(self.clone().follow(place));
             tasks.spawn_local(self.clone().report(place));
         }
         tasks.spawn_local(self.clone().lease());
+        tasks.spawn_local(self.clone().settle(asked));
         tasks.spawn_local(self.clone().adopt());
         tasks.spawn_local(self.clone().renew());
         while tasks.join_next().await.is_some() {}
@@ -431,6 +433,32 @@ impl Follower {
         }
     }
 
+    /// Passes on what is to be settled about quotas, to the nearest origin: what this node asks, and what its followers do.
+    async fn settle(self: Rc<Self>, mut asked: mpsc::Receiver<Settle>) {
+        let mut settling = JoinSet::new();
+        while let Some(Settle { settlement, reply }) = asked.recv().await {
+            while settling.len() >= SETTLING_MAX {
+                settling.join_next().await;
+            }
+            while settling.try_join_next().is_some() {}
+            let follower = self.clone();
+            settling.spawn_local(async move {
+                let settled = follower.settled(settlement).await;
+                _ = reply.send(settled.map_err(|error| format!("{error:#}")));
+            });
+        }
+    }
+
+    async fn settled(&self, settlement: Settlement) -> Result<Settled> {
+        let place = self.dialer.nearest().context("no origin can be reached")?;
+        let report = Report {
+            quotas: Some(settlement),
+            ..self.how_it_is(place)
+        };
+        let leases = self.tell(place, &report).await?;
+        leases.quotas.context("the origin cannot settle quotas")
+    }
+
     async fn tell(&self, place: usize, report: &Report) -> Result<Leases> {
         let answer = self
             .post(place, REPORT, serde_json::to_vec(report)?)
@@ -526,6 +554,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 const CODE_BYTES_MAX: u64 = 1 << 30;
 /// Throttles follow the load within a second.
 const LEASE_EVERY: Duration = Duration::from_millis(250);
+/// Each waits for a round trip.
+const SETTLING_MAX: usize = 64;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_WAIT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,6 +9,7 @@ use tidegate_model::lease;
 
 use crate::identity::{Peer, Role};
 use crate::link::origins::Transport;
+use crate::services::quota::ledger::{Settled, Settlement};
 use crate::services::rate_limit::Demand;
 
 /// What a node tells its origins, every second and whenever something changes.
@@ -30,6 +31,8 @@ pub struct Report {
     pub demands: Vec<Demand>,
     /// Since the last report, in milliseconds.
     pub over_ms: u64,
+    /// What is to be settled about quotas: the node's own, or of one that follows it.
+    pub quotas: Option<Settlement>,
 }
 
 /// What an origin answers a report with.
@@ -40,6 +43,8 @@ pub struct Leases {
     pub edges: usize,
     /// By bucket: the part of its rate that is this node's.
     pub parts: HashMap<String, f64>,
+    /// Where quotas were to be settled, and could be.
+    pub quotas: Option<Settled>,
 }
 
 /// The nodes that have linked to this one since it started.
@@ -117,6 +122,7 @@ impl Nodes {
         Leases {
             parts: parts.collect(),
             edges: self.edges(),
+            quotas: None,
         }
     }
 
@@ -149,6 +155,12 @@ impl Nodes {
         edges
             .filter(|known| known.links > 0 && known.peer.role == Role::Edge)
             .count()
+    }
+
+    /// How many nodes follow this one.
+    pub fn followers(&self) -> u64 {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().filter(|known| known.links > 0).count() as u64
     }
 
     /// All of them. `newest` is the snapshot that they should serve.

@@ -149,6 +149,7 @@ fn with_builtin(plugin: &str, configuration: &Value, mut grants: Grants) -> Gran
     match plugin {
         "api-key" => grants.api_keys = true,
         "token-bucket" => grants.rate_limit = true,
+        "quota" => grants.quota = true,
         "jwt" => {
             grants.crypto = true;
             let urls = ["issuer", "jwksUri"]

@@ -252,6 +252,7 @@ const CAPABILITIES: &[&str] = &[
     "crypto",
     "jwks",
     "rate-limit",
+    "quota",
     "api-keys",
     "shared-cache",
     "http-client",
