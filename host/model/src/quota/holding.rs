@@ -292,6 +292,7 @@ mod tests {
         let asked = holding.ask(0, 7, NOW);
         let ask = Ask {
             need: 5,
+            want: 0,
             ..asked.clone()
         };
         holding.alone(&ask, TERMS, 4, NOW);
