@@ -38,9 +38,11 @@ pub struct Ask {
     pub begins: u64,
     /// What it may admit in the period, by what it was given and has not given back. More than it was given: it was cut off.
     pub upto: u64,
+    /// What of that it has not used.
+    pub at_hand: u64,
     /// What requests are waiting for.
     pub need: u64,
-    /// What it would have at hand beside that.
+    /// What it would have at hand beside what is there.
     pub want: u64,
 }
 
@@ -128,10 +130,11 @@ impl Account {
 }
 
 /// How much a node is given of what is left: what requests are waiting for, or what it would have at hand, but so little that
-/// all nodes together sit on half of what is left and on a twentieth of the limit at most.
+/// all nodes together sit on half of what is left and on a twentieth of the limit at most, whatever is used by then.
 fn chunk(ask: &Ask, limit: u64, left: u64, nodes: u64) -> u64 {
-    let at_hand = (left / (2 * nodes)).min(limit / (20 * nodes)).max(1);
-    ask.want.min(at_hand).max(ask.need).min(left)
+    let most = (left / (2 * nodes)).min(limit / (20 * nodes)).max(1);
+    let more = most.saturating_sub(ask.at_hand);
+    ask.want.min(more).max(ask.need).min(left)
 }
 
 /// Edges and origins of a region.
@@ -161,6 +164,7 @@ mod tests {
         let ask = Ask {
             begins: Period::Day.at(NOW).begins,
             upto,
+            at_hand: 0,
             need,
             want,
         };
@@ -189,11 +193,27 @@ mod tests {
             let ask = Ask {
                 begins: 0,
                 upto: 0,
+                at_hand: 0,
                 need,
                 want,
             };
             let got = chunk(&ask, limit, left, nodes);
             assert_eq!(got, expected, "{ask:?} of {left} of {limit} among {nodes}");
+        }
+    }
+
+    #[test]
+    fn what_is_at_hand_counts_but_who_waits_is_served() {
+        // at hand, need, chunk
+        for (at_hand, need, expected) in [(30, 0, 20), (50, 0, 0), (60, 0, 0), (50, 5, 5)] {
+            let ask = Ask {
+                begins: 0,
+                upto: 0,
+                at_hand,
+                need,
+                want: 500,
+            };
+            assert_eq!(chunk(&ask, 1000, 1000, 1), expected, "{ask:?}");
         }
     }
 
@@ -231,6 +251,7 @@ mod tests {
         let mut ask = Ask {
             begins: Period::Day.at(NOW).begins,
             upto: 0,
+            at_hand: 0,
             need: 10,
             want: 0,
         };
@@ -248,6 +269,7 @@ mod tests {
         let ask = Ask {
             begins: 0,
             upto: 77,
+            at_hand: 0,
             need: 1000,
             want: 0,
         };
@@ -272,6 +294,7 @@ mod tests {
         let ask = Ask {
             begins: 0,
             upto: 0,
+            at_hand: 0,
             need: 1,
             want: 0,
         };
@@ -302,7 +325,7 @@ mod tests {
         fn any_word_is_heard(asks in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 1..50)) {
             let mut account = Account::default();
             for (session, upto, need, want) in asks {
-                let ask = Ask { begins: Period::Day.at(NOW).begins, upto, need, want };
+                let ask = Ask { begins: Period::Day.at(NOW).begins, upto, at_hand: 0, need, want };
                 account.settle("a", session, &ask, terms(100, 0), NOW);
             }
         }

@@ -46,6 +46,7 @@ impl Holding {
         Ask {
             begins: self.begins,
             upto: self.upto,
+            at_hand,
             need,
             want: if low {
                 target.saturating_sub(at_hand)
@@ -265,6 +266,7 @@ mod tests {
         let ask = Ask {
             begins: 0,
             upto: 0,
+            at_hand: 0,
             need: 1,
             want: 100,
         };
@@ -306,6 +308,7 @@ mod tests {
         let ask = Ask {
             begins: 0,
             upto: 0,
+            at_hand: 0,
             need: 1000,
             want: 0,
         };

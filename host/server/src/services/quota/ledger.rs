@@ -277,6 +277,7 @@ mod tests {
         let ask = Ask {
             begins: Period::Day.at(now()).begins,
             upto,
+            at_hand: 0,
             need,
             want: 0,
         };
