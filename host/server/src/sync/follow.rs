@@ -433,7 +433,7 @@ impl Follower {
         }
     }
 
-    /// Passes on what is to be settled about quotas, to the nearest origin: what this node asks, and what its followers do.
+    /// Passes on what is to be settled about quotas, to the first origin that is connected: what this node asks, and what its followers do.
     async fn settle(self: Rc<Self>, mut asked: mpsc::Receiver<Settle>) {
         let mut settling = JoinSet::new();
         while let Some(Settle { settlement, reply }) = asked.recv().await {
@@ -450,7 +450,7 @@ impl Follower {
     }
 
     async fn settled(&self, settlement: Settlement) -> Result<Settled> {
-        let place = self.dialer.nearest().context("no origin can be reached")?;
+        let place = self.connected_from(0).context("no origin can be reached")?;
         let report = Report {
             quotas: Some(settlement),
             ..self.how_it_is(place)
