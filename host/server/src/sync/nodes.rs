@@ -51,8 +51,16 @@ pub struct Leases {
 #[derive(Default)]
 pub struct Nodes {
     known: Mutex<BTreeMap<String, Known>>,
-    /// By bucket, who is asked for how much of it.
-    wanted: Mutex<HashMap<String, BTreeMap<String, Wanted>>>,
+    wanted: Mutex<AllWanted>,
+}
+
+/// What all nodes are asked for.
+#[derive(Default)]
+struct AllWanted {
+    /// By bucket, and then by node.
+    buckets: HashMap<String, BTreeMap<String, Wanted>>,
+    /// When what nobody wants any more was removed last.
+    swept: Option<Instant>,
 }
 
 /// What one node is asked for of one bucket.
@@ -130,10 +138,19 @@ impl Nodes {
     fn part(&self, node: &str, demand: &Demand, over: Duration) -> f64 {
         let now = Instant::now();
         let mut all = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= BUCKETS_MAX && !all.contains_key(&demand.bucket) {
-            all.retain(|_, wanted| wanted.values().any(|it| now - it.at < WANTED_FOR));
+        let all = &mut *all;
+        if all.buckets.len() >= BUCKETS_MAX && !all.buckets.contains_key(&demand.bucket) {
+            // It looks at all of them: not for each that is new.
+            if all.swept.is_none_or(|swept| now - swept >= SWEEP_EVERY) {
+                all.swept = Some(now);
+                all.buckets
+                    .retain(|_, wanted| wanted.values().any(|it| now - it.at < WANTED_FOR));
+            }
+            if all.buckets.len() >= BUCKETS_MAX {
+                return 1.0 / self.edges().max(1) as f64;
+            }
         }
-        let wanted = all.entry(demand.bucket.clone()).or_default();
+        let wanted = all.buckets.entry(demand.bucket.clone()).or_default();
         wanted.retain(|_, it| now - it.at < WANTED_FOR);
         let newest = demand.asked as f64 / over.as_secs_f64();
         let mine = wanted.entry(node.to_owned()).or_insert(Wanted {
@@ -235,6 +252,7 @@ const WEIGHT: f64 = 0.5;
 const OVER_LEAST: Duration = Duration::from_millis(50);
 /// As on each node.
 const BUCKETS_MAX: usize = 100_000;
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Three reports, and a round trip.
 const LOST_AFTER: Duration = Duration::from_secs(4);
 
