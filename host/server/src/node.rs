@@ -507,6 +507,7 @@ impl WorkerStart {
             self.shard,
             &first,
         );
+        drop(first); // else its plugins would stay until the worker ends
         let worker = Rc::new(worker);
         let adopting = worker.clone();
         let mut snapshots = self.snapshots;
