@@ -19,6 +19,7 @@ use crate::cli::check_name;
 use crate::deploy::{Deployed, Deployer};
 use crate::listen::tls::Tls;
 use crate::membership::Membership;
+use crate::memory;
 use crate::node::{apply_state, identity_of, offer_secrets, upstream_settings};
 use crate::reload::Files;
 use crate::services::NodeServices;
@@ -232,6 +233,7 @@ impl Control {
                 () = signals.end.recv() => return,
                 () = self.make(change, &mut files) => {}
             }
+            memory::give_back();
         }
     }
 
@@ -484,7 +486,7 @@ impl Control {
         line: Option<String>,
     ) -> Result<Option<Signature>> {
         let (policy, component) = (self.node.signatures.clone(), component.clone());
-        let verifying = tokio::task::spawn_blocking(move || {
+        let verifying = memory::spawn_blocking(move || {
             signature::check(&policy, &component, line.as_deref())?;
             let signature = line.as_deref().map(Signature::parse).transpose()?;
             if let Some(signature) = &signature {
@@ -705,7 +707,7 @@ pub(crate) async fn draw_up(
     let publisher = membership.publisher.clone();
     let (path, name, node) = (path.to_owned(), name.to_owned(), node.clone());
     let components = components.clone();
-    let drawing = tokio::task::spawn_blocking(move || {
+    let drawing = memory::spawn_blocking(move || {
         let files = &publisher.files;
         let draft = publish::assemble(files, &path, &node, &components)?;
         let before = match publisher.current() {

@@ -24,6 +24,7 @@ use tidegate_sandbox::{
 use crate::builtin;
 use crate::cases::health;
 use crate::configuration;
+use crate::memory;
 use crate::signature;
 use crate::sync::Manifest;
 use crate::telemetry::metrics::{DeployedMetrics, Metrics};
@@ -136,7 +137,7 @@ impl Deployer {
     pub async fn try_out(&self, node: &Node, file: &Path) -> Result<usize, String> {
         let (runtime, policy) = (self.runtime.clone(), node.signatures.clone());
         let file = file.to_owned();
-        let load = tokio::task::spawn_blocking(move || {
+        let load = memory::spawn_blocking(move || {
             let loader = Loader {
                 runtime,
                 known: HashMap::new(),
@@ -182,7 +183,7 @@ impl Deployer {
             let source = own.map(|plugin| plugin.component.clone());
             let builtin = builtin::component(name);
             let policy = node.signatures.clone();
-            let load = tokio::task::spawn_blocking(move || match (version, source, builtin) {
+            let load = memory::spawn_blocking(move || match (version, source, builtin) {
                 (Some(file), _, _) => loader.version(&file, &policy),
                 (None, Some(file), _) => {
                     read_signed(&file, &policy).and_then(|bytes| loader.plugin(&bytes))
@@ -221,7 +222,7 @@ impl Deployer {
         for function in invoked.into_iter().flat_map(BTreeMap::values) {
             let (runtime, file) = (self.runtime.clone(), function.component.clone());
             let policy = node.signatures.clone();
-            let load = tokio::task::spawn_blocking(move || {
+            let load = memory::spawn_blocking(move || {
                 let bytes = read_signed(&file, &policy)?;
                 runtime
                     .function(&bytes)

@@ -18,6 +18,7 @@ use tidegate_model::config::Node;
 use tidegate_sandbox::artifact::content_hash;
 
 use crate::durable;
+use crate::memory;
 use crate::signature::{self, Signature};
 
 /// The versions that a node keeps.
@@ -115,7 +116,7 @@ impl Versions {
         signature: Option<Signature>,
     ) -> Result<(String, PathBuf)> {
         let directory = self.directory.clone();
-        let kept = tokio::task::spawn_blocking(move || {
+        let kept = memory::spawn_blocking(move || {
             let hash = content_hash(&component);
             let file = file_of(&directory, &hash);
             fs::create_dir_all(&directory).context("the directory of plugin versions")?;
