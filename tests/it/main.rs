@@ -35,5 +35,6 @@ mod reload;
 mod sdk;
 mod signatures;
 mod swap;
+mod swap_costs;
 mod sync;
 mod upstreams;

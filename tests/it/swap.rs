@@ -22,7 +22,7 @@ async fn stamping_node() -> TestNode {
 }
 
 /// A node with a route behind the authorizer `guard`, which lets everyone in.
-async fn guarded_node() -> TestNode {
+pub async fn guarded_node() -> TestNode {
     let binding = json!({ "step": "authorizer", "plugin": "guard" });
     TestNode::with("")
         .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))

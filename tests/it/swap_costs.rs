@@ -1,0 +1,129 @@
+//! What versions of plugins cost a running node: the requests that are served while one is swapped in, and memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate_tests::{Api, Load, Operation, Pace, TestNode, fixture, until, with_section};
+
+use crate::swap::guarded_node;
+
+#[tokio::test]
+async fn requests_of_a_swaps_second_wait_hardly_longer_than_those_of_the_second_before() {
+    let node = guarded_node().await;
+    let component = fs::read(fixture("allow")).unwrap();
+    let mut pace = Pace::start(&node, "/test/a", PER_SECOND);
+    let second = PER_SECOND as usize;
+    let p99 = |latencies: Vec<Duration>| latencies[latencies.len() * 99 / 100];
+    let (mut before, mut during) = (Vec::new(), Vec::new());
+    pace.next(second).await; // warms up
+    for number in 0..20 {
+        // One that was never compiled here.
+        let version = with_section(component.clone(), "version", &number.to_string());
+        before.push(p99(pace.next(second).await));
+        let (_, latencies) = tokio::join!(put(&node, "guard", version), pace.next(second));
+        during.push(p99(latencies));
+    }
+    let median = |mut latencies: Vec<Duration>| {
+        latencies.sort_unstable();
+        latencies[latencies.len() / 2]
+    };
+    let (before, during) = (median(before), median(during));
+    // What a thread needs to wake up is no swap's doing.
+    let bound = before * 3 / 2 + Duration::from_micros(200);
+    assert!(during <= bound, "p99 {during:?}, and {before:?} before");
+}
+
+#[tokio::test]
+async fn what_loads_a_version_gives_way_to_requests() {
+    let node = guarded_node().await;
+    let threads = fs::read_dir(format!("/proc/{}/task", node.id())).unwrap();
+    let mut niceness = BTreeMap::new();
+    for thread in threads.flatten() {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap();
+        let (name, fields) = stat.rsplit_once(')').unwrap();
+        let kind = name.split_once('(').unwrap().1.split('-').next().unwrap();
+        // Source: proc_pid_stat(5), field 19; the one after the name is the third.
+        let nice: i32 = fields.split_whitespace().nth(16).unwrap().parse().unwrap();
+        niceness.insert(kind.to_owned(), nice);
+    }
+    assert_eq!(niceness["compile"], 19, "{niceness:?}");
+    assert!(niceness["worker"] < 19, "{niceness:?}");
+}
+
+#[tokio::test]
+async fn the_code_of_versions_that_serve_no_more_leaves_memory() {
+    let node = guarded_node().await;
+    let component = fs::read(fixture("allow")).unwrap();
+    let code = || {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", node.id())).unwrap();
+        let anonymous = |line: &&str| line.contains(" r-xp ") && !line.contains(['/', '[']);
+        maps.lines().filter(anonymous).count()
+    };
+    let before = code();
+    for number in 0..20 {
+        let version = with_section(component.clone(), "version", &number.to_string());
+        put(&node, "guard", version).await;
+    }
+    until("one version's code is there", async || {
+        node.get("/test/a").await.assert_status(200);
+        (code() <= before).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hundreds_of_swaps_and_edits_leave_no_memory_behind() {
+    leaves_no_memory(false).await;
+}
+
+#[tokio::test]
+async fn nor_do_hundreds_under_load() {
+    leaves_no_memory(true).await;
+}
+
+/// Swaps many times, every tenth time beside an edit of the configuration, and sees that memory is in the end what it was early on.
+async fn leaves_no_memory(load: bool) {
+    let node = guarded_node().await;
+    let component = fs::read(fixture("allow")).unwrap();
+    let load = load.then(|| Load::start(&node, "/test/a", 1));
+    let mut early = 0;
+    for number in 0..SWAPS {
+        let version = with_section(component.clone(), "version", &(number % 4).to_string());
+        put(&node, "guard", version).await;
+        if number % 10 == 0 {
+            let binding = json!({
+                "step": "authorizer", "plugin": "guard", "configuration": { "number": number }
+            });
+            let edited = Operation::mock("hello").binding(binding);
+            let text = Api::new().route("GET /a", edited).text();
+            fs::write(node.path("api.openapi.yaml"), text).unwrap();
+        }
+        if number == SWAPS / 5 {
+            early = node.resident_bytes();
+        }
+    }
+    if let Some(load) = load {
+        load.stop().await.assert_only(200);
+    }
+    let late = node.resident_bytes();
+    assert!(
+        late <= early + early / 20,
+        "{early} bytes after a fifth, {late} in the end"
+    );
+}
+
+/// Swaps a component in, without a process of the command line's.
+async fn put(node: &TestNode, plugin: &str, component: Vec<u8>) {
+    let request = http::Request::put(format!("/tidegate/v1/plugins/{plugin}"))
+        .header("host", node.admin_address().to_string())
+        .header("content-type", "application/wasm")
+        .body(component.into());
+    let answer = node.ask_admin(request.expect("a request")).await;
+    answer.assert_status(200);
+}
+
+/// A third of what a node built for tests can serve.
+const PER_SECOND: u32 = 500;
+const SWAPS: u32 = 500;
