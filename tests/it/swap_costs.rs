@@ -124,6 +124,6 @@ async fn put(node: &TestNode, plugin: &str, component: Vec<u8>) {
     answer.assert_status(200);
 }
 
-/// A third of what a node built for tests can serve.
+/// Far less than a node built for tests can serve: where all of a core is in use, any work shows.
 const PER_SECOND: u32 = 500;
 const SWAPS: u32 = 500;

@@ -9,6 +9,7 @@ use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
 use crate::binding::Binding;
 use crate::circuit::Circuit;
+use crate::component::Step;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::instance::{Instance, Stop};
@@ -22,7 +23,7 @@ pub struct Pool {
     binding: Arc<Binding>,
     idle: RefCell<Vec<Instance>>,
     in_use: Cell<usize>,
-    /// A synchronous call held the thread too long once: from then on calls give way.
+    /// Calls give way: since a synchronous one held the thread too long once, or since a second attempt would do harm.
     slow: Cell<bool>,
     circuit: Circuit,
 }
@@ -32,11 +33,13 @@ type Given<'a> = &'a [Option<&'a str>];
 impl Pool {
     /// An empty pool; the first call makes the first instance.
     pub fn new(binding: Arc<Binding>) -> Self {
+        // What it wrote before it was stopped, it would write again.
+        let writes = binding.step == Step::LogSink;
         Self {
             binding,
             idle: RefCell::default(),
             in_use: Cell::new(0),
-            slow: Cell::new(false),
+            slow: Cell::new(writes),
             circuit: Circuit::default(),
         }
     }
