@@ -44,7 +44,7 @@ use crate::services::quota::ledger::{self, Ledger};
 use crate::services::rate_limit::Buckets;
 use crate::serving::Serving;
 use crate::store::embedded::Embedded;
-use crate::sync::follow::Follower;
+use crate::sync::follow::{Follower, Standing};
 use crate::sync::manifest::Manifest;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;
@@ -215,18 +215,19 @@ impl Starting<'_> {
         sandbox.give_way();
         let threads = start_workers(&node, workers, parts)?;
         if let (Some(membership), Some(origins)) = (&membership, origins) {
-            let follower = Follower::new(
-                Dialer::start(origins),
-                membership.publisher.clone(),
-                commands.clone(),
-                cache.clone(),
-                sandbox,
-                services.clone(),
-                metrics.clone(),
-                (own.role != Role::Edge).then(|| membership.purges.clone()),
-                own.signatures == Signatures::Off,
-            );
-            tokio::task::spawn_local(follower.run(settlements));
+            let follower = Follower {
+                dialer: Dialer::start(origins),
+                standing: Standing::new(&membership.publisher),
+                publisher: membership.publisher.clone(),
+                commands: commands.clone(),
+                cache: cache.clone(),
+                runtime: sandbox,
+                services: services.clone(),
+                metrics: metrics.clone(),
+                relay: (own.role != Role::Edge).then(|| membership.purges.clone()),
+                takes_code: own.signatures == Signatures::Off,
+            };
+            tokio::task::spawn_local(Rc::new(follower).run(settlements));
         } else {
             let nodes = membership.as_ref().map(|it| it.nodes.clone());
             tokio::task::spawn_local(Ledger::new(store.clone(), nodes).run(settlements));

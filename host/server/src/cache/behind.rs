@@ -94,7 +94,7 @@ impl Behind {
         self.until_ms.load(Ordering::Acquire) != 0
     }
 
-    /// Waits until it is known what was purged; no longer than [`WAIT_MAX_MS`] after the last origin came back.
+    /// Waits until it is known what was purged; no longer than two seconds after the last origin came back.
     ///
     /// # Cancel safety
     /// Nothing is lost.

@@ -60,14 +60,14 @@ pub struct Follower {
     pub services: Arc<NodeServices>,
     pub metrics: Arc<Metrics>,
     /// An origin's own log: the nodes that follow it hear of purges there.
-    relay: Option<Arc<Purges>>,
+    pub relay: Option<Arc<Purges>>,
     /// It runs what its origins have compiled.
-    takes_code: bool,
-    standing: Standing,
+    pub takes_code: bool,
+    pub standing: Standing,
 }
 
 /// What it knows of its origins.
-struct Standing {
+pub struct Standing {
     /// By the origin's address: how far its purges were carried out; kept on the disk.
     positions: RefCell<BTreeMap<String, Position>>,
     path: PathBuf,
@@ -78,43 +78,24 @@ struct Standing {
     news: Notify,
 }
 
-impl Follower {
+impl Standing {
     /// Nothing is followed yet.
-    pub fn new(
-        dialer: Rc<Dialer>,
-        publisher: Arc<Publisher>,
-        commands: Arc<Commands>,
-        cache: Arc<Cache>,
-        runtime: Arc<Runtime>,
-        services: Arc<NodeServices>,
-        metrics: Arc<Metrics>,
-        relay: Option<Arc<Purges>>,
-        takes_code: bool,
-    ) -> Rc<Self> {
+    pub fn new(publisher: &Publisher) -> Self {
         let path = publisher.files.directory().join("purged.json");
         // Where it cannot be read, everything is purged once.
         let read = std::fs::read(&path).ok();
         let positions = read.and_then(|text| serde_json::from_slice(&text).ok());
-        Rc::new(Self {
-            dialer,
-            publisher,
-            commands,
-            cache,
-            runtime,
-            services,
-            metrics,
-            relay,
-            takes_code,
-            standing: Standing {
-                positions: RefCell::new(positions.unwrap_or_default()),
-                path,
-                wanted: watch::channel(None).0,
-                problem: RefCell::default(),
-                news: Notify::new(),
-            },
-        })
+        Self {
+            positions: RefCell::new(positions.unwrap_or_default()),
+            path,
+            wanted: watch::channel(None).0,
+            problem: RefCell::default(),
+            news: Notify::new(),
+        }
     }
+}
 
+impl Follower {
     /// Follows all origins for ever, and passes on to them what is `asked` about quotas.
     pub async fn run(self: Rc<Self>, asked: mpsc::Receiver<Settle>) {
         let mut tasks = JoinSet::new();
