@@ -8,6 +8,7 @@ const BUILTINS: &[&str] = &[
     "api-key",
     "jwt",
     "token-bucket",
+    "quota",
     "schema",
     "header-transform",
     "http",
