@@ -8,6 +8,7 @@
 
 use http::HeaderMap;
 
+use super::piece;
 use super::policy::{KeyParameter, Mode, Policy};
 
 /// Who asks, and by which listener: the origin is told both.
@@ -62,7 +63,7 @@ pub fn write_by_parameters<'a>(
         None => (BY_PARAMETERS, target.path),
     };
     start(text, target, asker, kind);
-    piece(text, place.as_bytes());
+    piece::write(text, place.as_bytes());
     for key in &stage.key_parameters {
         match key {
             KeyParameter::Path(name) => optional(text, parameter(name).map(str::as_bytes)),
@@ -114,11 +115,11 @@ impl Named<'_> {
 /// Reads a key that was written here; `None` where it was not.
 pub fn read(key: &[u8]) -> Option<Named<'_>> {
     let (&[kind, _, _, _], rest) = key.split_first_chunk::<4>()?;
-    let (scope, rest) = read_piece(rest)?;
-    let (host, rest) = read_piece(rest)?;
-    let (path, rest) = read_piece(rest)?;
+    let (scope, rest) = piece::read(rest)?;
+    let (host, rest) = piece::read(rest)?;
+    let (path, rest) = piece::read(rest)?;
     let query = match (kind, rest.split_first()) {
-        (BY_URL, Some((1, rest))) => Some(read_piece(rest)?.0),
+        (BY_URL, Some((1, rest))) => Some(piece::read(rest)?.0),
         _ => None,
     };
     Some(Named {
@@ -129,40 +130,28 @@ pub fn read(key: &[u8]) -> Option<Named<'_>> {
     })
 }
 
-fn read_piece(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = text.split_first_chunk::<4>()?;
-    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
-}
-
 fn start(text: &mut Vec<u8>, target: &Target<'_>, asker: &Asker<'_>, kind: u8) {
     text.clear();
     text.push(kind);
     text.push(if asker.tls { b's' } else { b'-' });
     text.extend_from_slice(&asker.port.to_be_bytes());
-    piece(text, target.scope.as_bytes());
-    piece(text, target.host.as_bytes());
+    piece::write(text, target.scope.as_bytes());
+    piece::write(text, target.host.as_bytes());
     // "case-insensitive and normally provided in lowercase" (RFC 9110 §4.2.3)
     let host = text.len() - target.host.len();
     text[host..].make_ascii_lowercase();
 }
 
 fn url(text: &mut Vec<u8>, target: &Target<'_>) {
-    piece(text, target.path.as_bytes());
+    piece::write(text, target.path.as_bytes());
     optional(text, target.query.map(str::as_bytes));
 }
 
 fn end(text: &mut Vec<u8>, asker: &Asker<'_>) {
     if let Some((principal, usage_key)) = asker.caller {
-        piece(text, principal.as_bytes());
-        piece(text, usage_key.as_bytes());
+        piece::write(text, principal.as_bytes());
+        piece::write(text, usage_key.as_bytes());
     }
-}
-
-/// A piece with its length before it: whatever is in it, it ends where it ends.
-fn piece(text: &mut Vec<u8>, piece: &[u8]) {
-    let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-    text.extend_from_slice(&length.to_be_bytes());
-    text.extend_from_slice(piece);
 }
 
 fn optional(text: &mut Vec<u8>, value: Option<&[u8]>) {
@@ -170,7 +159,7 @@ fn optional(text: &mut Vec<u8>, value: Option<&[u8]>) {
         None => text.push(0),
         Some(value) => {
             text.push(1);
-            piece(text, value);
+            piece::write(text, value);
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod freshness;
 pub mod invalidate;
 pub mod key;
+pub mod piece;
 pub mod policy;
 pub mod range;
 pub mod reuse;

@@ -12,9 +12,9 @@ use super::targeted::Told;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Since 1970, our clock.
-    pub received_at: u64,
+    received_at: u32,
     /// How old it was then.
-    initial_age: u64,
+    initial_age: u32,
     lifetime: u32,
     while_revalidate: u32,
     if_error: u32,
@@ -43,15 +43,13 @@ impl Span {
     /// `initial_age` as of [`super::freshness::initial_age`].
     pub fn new(told: &Told, lifetime: Lifetime, initial_age: u64, received_at: u64) -> Self {
         let directives = &told.directives;
-        let short = |seconds: Option<u64>| {
-            u32::try_from(seconds.unwrap_or(0).min(SECONDS_MAX)).unwrap_or(u32::MAX)
-        };
+        let said = |seconds: Option<u64>| short(seconds.unwrap_or(0).min(SECONDS_MAX));
         Self {
-            received_at,
-            initial_age,
-            lifetime: short(Some(lifetime.seconds())),
-            while_revalidate: short(directives.stale_while_revalidate),
-            if_error: short(directives.stale_if_error),
+            received_at: short(received_at),
+            initial_age: short(initial_age),
+            lifetime: said(Some(lifetime.seconds())),
+            while_revalidate: said(directives.stale_while_revalidate),
+            if_error: said(directives.stale_if_error),
             always_asks: directives.no_cache == Some(Scope::Response),
             // "proxy-revalidate … analogous to must-revalidate, except that [it] does not apply to private caches"
             never_stale: directives.must_revalidate || directives.proxy_revalidate,
@@ -62,9 +60,9 @@ impl Span {
     /// A lifetime that somebody else decides on than the origin; it is never served stale.
     pub fn fixed(ttl: u64, received_at: u64) -> Self {
         Self {
-            received_at,
+            received_at: short(received_at),
             initial_age: 0,
-            lifetime: u32::try_from(ttl).unwrap_or(u32::MAX),
+            lifetime: short(ttl),
             while_revalidate: 0,
             if_error: 0,
             always_asks: false,
@@ -75,8 +73,12 @@ impl Span {
 
     /// "current_age = corrected_initial_age + resident_time" (RFC 9111 §4.2.3).
     pub fn age(&self, now: u64) -> u64 {
-        self.initial_age
-            .saturating_add(now.saturating_sub(self.received_at))
+        u64::from(self.initial_age).saturating_add(now.saturating_sub(self.received_at()))
+    }
+
+    /// Since 1970, our clock.
+    pub fn received_at(&self) -> u64 {
+        self.received_at.into()
     }
 
     /// How long it stays fresh; negative for how long it has been stale.
@@ -164,6 +166,11 @@ impl Span {
 
 /// An hour's outage is bridged; what is older than that is no longer what anybody wants to see.
 const DISCONNECTED_MAX: i64 = 3600;
+
+/// Seconds since 1970 fit until 2106.
+fn short(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
 
 #[cfg(test)]
 mod tests {

@@ -66,18 +66,23 @@ impl Fill {
     /// The body's.
     pub async fn read(self, body: Body) -> Result<Stored, BodyError> {
         let content = body.collect(self.cache.body_bytes_max).await?;
-        Ok(self.store(content.to_vec()))
+        let stored = Stored {
+            body: content.clone(),
+            ..self.stored.clone()
+        };
+        self.store(content.to_vec());
+        Ok(stored)
     }
 
-    fn store(mut self, content: Vec<u8>) -> Stored {
-        if content.is_empty() && self.stored.part.is_some() {
-            self.land(Landed::Apart); // a part of nothing is of no use
-            return self.stored;
+    fn store(self, content: Vec<u8>) {
+        let mut stored = self.stored;
+        // A part of nothing is of no use.
+        let useful = !content.is_empty() || stored.part().is_none();
+        stored.body = content.into_boxed_slice().into();
+        let kept = useful && self.cache.store.put(&self.key, stored);
+        if let Some(leader) = self.leader {
+            leader.land(if kept { Landed::Stored } else { Landed::Apart });
         }
-        self.stored.body = content.into_boxed_slice().into();
-        let kept = self.cache.store.put(&self.key, self.stored.clone());
-        self.land(if kept { Landed::Stored } else { Landed::Apart });
-        self.stored
     }
 
     /// It is too large after all.
@@ -213,10 +218,8 @@ mod tests {
                 status: StatusCode::OK,
                 fields: Fields::pack(&HeaderMap::new(), &cache.store.shapes),
                 body: Bytes::new(),
-                part: None,
                 span: Span::fixed(60, 0),
-                selected_by: None,
-                tags: Box::default(),
+                rare: None,
                 purged: false,
                 encrypted: false,
                 asked: cache.store.mark(&url),

@@ -113,7 +113,7 @@ impl Purge {
         let stage = text(named.scope);
         let api = stage.split('/').next().unwrap_or_default().to_owned();
         let mut scopes = vec![Scope::All, Scope::Stage(api), Scope::Stage(stage)];
-        scopes.extend(stored.tags.iter().map(|tag| Scope::Tag(tag.to_vec())));
+        scopes.extend(stored.tags().iter().map(|tag| Scope::Tag(tag.to_vec())));
         if let Some(path) = named.url() {
             let path = text(&path);
             for host in [None, Some(text(named.host))] {
@@ -143,7 +143,7 @@ impl Scope {
     pub fn means(&self, named: &Named<'_>, stored: &Stored) -> bool {
         match self {
             Self::All => true,
-            Self::Tag(tag) => stored.tags.iter().any(|other| **other == **tag),
+            Self::Tag(tag) => stored.tags().iter().any(|other| **other == **tag),
             Self::Stage(scope) => named
                 .scope
                 .strip_prefix(scope.as_bytes())

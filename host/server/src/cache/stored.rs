@@ -4,11 +4,11 @@
 //! list of their names is shared by all responses that have the same ones, which is most of an origin's.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tidegate_model::cache::piece;
 use tidegate_model::cache::range::Part;
 use tidegate_model::cache::reuse::Span;
 
@@ -17,22 +17,28 @@ use super::store::Mark;
 /// A response, immutable.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    pub status: StatusCode,
     pub fields: Fields,
     pub body: Bytes,
-    /// Which part of the representation `body` is, where it is not the whole.
-    pub part: Option<Box<Part>>,
     pub span: Span,
-    /// What of the request selects it among others of its URL.
-    pub selected_by: Option<Box<SelectedBy>>,
-    /// The names that it can be purged by.
-    pub tags: Box<[Box<[u8]>]>,
+    /// When it was asked for.
+    pub asked: Mark,
+    pub rare: Option<Box<Rare>>,
+    pub status: StatusCode,
     /// Somebody has marked it stale.
     pub purged: bool,
     /// It leaves memory encrypted only.
     pub encrypted: bool,
-    /// When it was asked for.
-    pub asked: Mark,
+}
+
+/// What most responses do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// Which part of the representation the body is, where it is not the whole.
+    pub part: Option<Part>,
+    /// What of the request selects it among others of its URL.
+    pub selected_by: Option<SelectedBy>,
+    /// The names that it can be purged by.
+    pub tags: Box<[Box<[u8]>]>,
 }
 
 /// The names that a response varies on, and what the request said in them.
@@ -45,28 +51,24 @@ pub struct SelectedBy {
 /// Header fields, packed.
 #[derive(Debug, Clone)]
 pub struct Fields {
-    names: Arc<[HeaderName]>,
-    /// Where each value ends, four bytes each; then the values.
+    /// Boxed, so that who points at it takes one word.
+    names: Arc<Box<[HeaderName]>>,
+    /// A [`piece`] for each value.
     packed: Bytes,
 }
 
 /// The lists of names that are in use.
 #[derive(Debug, Default)]
-pub struct Shapes(Mutex<HashSet<Arc<[HeaderName]>>>);
+pub struct Shapes(Mutex<HashSet<Arc<Box<[HeaderName]>>>>);
 
 impl Fields {
     /// Packs fields.
     pub fn pack(headers: &HeaderMap, shapes: &Shapes) -> Self {
-        let names: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
-        let mut end = names.len() * END_BYTES;
-        let bytes = end + headers.values().map(HeaderValue::len).sum::<usize>();
-        let mut packed = Vec::with_capacity(bytes);
+        let names = headers.iter().map(|(name, _)| name.clone()).collect();
+        let lengths = headers.values().map(HeaderValue::len);
+        let mut packed = Vec::with_capacity(lengths.map(piece::bytes).sum());
         for value in headers.values() {
-            end += value.len();
-            packed.extend_from_slice(&u32::try_from(end).unwrap_or(u32::MAX).to_le_bytes());
-        }
-        for value in headers.values() {
-            packed.extend_from_slice(value.as_bytes());
+            piece::write(&mut packed, value.as_bytes());
         }
         Self {
             names: shapes.share(names),
@@ -77,8 +79,8 @@ impl Fields {
     /// Unpacks them, with room for a few more.
     pub fn unpack(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(self.names.len() + ROOM);
-        for (name, place) in self.places() {
-            let value = HeaderValue::from_maybe_shared(self.packed.slice(place));
+        for (name, value) in self.iter() {
+            let value = HeaderValue::from_maybe_shared(self.packed.slice_ref(value));
             // They were field values when they were packed.
             headers.append(name, value.unwrap_or(EMPTY));
         }
@@ -87,48 +89,68 @@ impl Fields {
 
     /// Name and value of each line, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
-        self.places()
-            .map(|(name, place)| (name, &self.packed[place]))
-    }
-
-    /// Where the value of each name is.
-    fn places(&self) -> impl Iterator<Item = (&HeaderName, Range<usize>)> {
-        let (ends, _) = self.packed.as_chunks::<END_BYTES>();
-        let mut start = self.names.len() * END_BYTES;
-        self.names.iter().zip(ends).map(move |(name, end)| {
-            let end = u32::from_le_bytes(*end) as usize;
-            (name, std::mem::replace(&mut start, end)..end)
+        let mut rest = &self.packed[..];
+        self.names.iter().map_while(move |name| {
+            let (value, others) = piece::read(rest)?;
+            rest = others;
+            Some((name, value))
         })
     }
 }
 
 impl Stored {
+    /// Which part of the representation the body is, where it is not the whole.
+    pub fn part(&self) -> Option<Part> {
+        self.rare.as_ref().and_then(|rare| rare.part)
+    }
+
+    /// What of the request selects it among others of its URL.
+    pub fn selected_by(&self) -> Option<&SelectedBy> {
+        self.rare.as_ref().and_then(|rare| rare.selected_by.as_ref())
+    }
+
+    /// The names that it can be purged by.
+    pub fn tags(&self) -> &[Box<[u8]>] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.tags)
+    }
+
     /// What it takes, roughly.
     pub fn weight(&self) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| rare.weight());
+        size_of::<Self>() + self.fields.packed.len() + self.body.len() + rare
+    }
+}
+
+impl Rare {
+    /// Itself, where it has anything.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
+    fn weight(&self) -> usize {
         let selected_by = self.selected_by.as_ref().map_or(0, |selected_by| {
             selected_by.values.len() + selected_by.names.len() * size_of::<HeaderName>()
         });
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        size_of::<Self>() + self.fields.packed.len() + self.body.len() + selected_by + tags
+        size_of::<Self>() + selected_by + tags
     }
 }
 
 impl Shapes {
-    fn share(&self, names: Vec<HeaderName>) -> Arc<[HeaderName]> {
+    fn share(&self, names: Box<[HeaderName]>) -> Arc<Box<[HeaderName]>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shape) = known.get(names.as_slice()) {
+        if let Some(shape) = known.get(&names) {
             return shape.clone();
         }
         if known.len() >= SHAPES_MAX {
             known.clear(); // those in use stay with who uses them
         }
-        let shape: Arc<[HeaderName]> = names.into();
+        let shape = Arc::new(names);
         known.insert(shape.clone());
         shape
     }
 }
 
-const END_BYTES: usize = size_of::<u32>();
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 /// Fields that are added on the way to a viewer: Age, Cache-Status, the request's id, and some by transforms.
 const ROOM: usize = 6;

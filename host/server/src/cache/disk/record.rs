@@ -10,7 +10,7 @@ use tidegate_model::cache::range::Part;
 use tidegate_model::cache::reuse::Span;
 
 use crate::cache::store::{Entry, Mark, Responses};
-use crate::cache::stored::{Fields, SelectedBy, Shapes, Stored};
+use crate::cache::stored::{Fields, Rare, SelectedBy, Shapes, Stored};
 
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
@@ -44,13 +44,13 @@ pub fn write(text: &mut Vec<u8>, key: &[u8], entry: &Entry) {
             .map(|(name, value)| (name.as_str(), value))
             .collect(),
         body_bytes: stored.body.len() as u64,
-        part: stored.part.as_deref().copied(),
+        part: stored.part(),
         span: stored.span,
-        selected_by: stored.selected_by.as_ref().map(|by| {
+        selected_by: stored.selected_by().map(|by| {
             let names = by.names.iter().map(HeaderName::as_str);
             (names.collect(), &by.values[..])
         }),
-        tags: stored.tags.iter().map(|tag| &tag[..]).collect(),
+        tags: stored.tags().iter().map(|tag| &tag[..]).collect(),
         purged: stored.purged,
         encrypted: stored.encrypted,
         asked: stored.asked,
@@ -104,21 +104,24 @@ fn stored(response: &Response<'_>, body: Bytes, shapes: &Shapes) -> Option<Store
         Some((names, values)) => {
             let names: Option<Box<[HeaderName]>> =
                 names.iter().map(|name| name.parse().ok()).collect();
-            Some(Box::new(SelectedBy {
+            Some(SelectedBy {
                 names: names?,
                 values: (*values).into(),
-            }))
+            })
         }
+    };
+    let rare = Rare {
+        part: response.part,
+        selected_by,
+        tags: response.tags.iter().map(|tag| Box::from(*tag)).collect(),
     };
     Some(Stored {
         status: StatusCode::from_u16(response.status).ok()?,
         fields: Fields::pack(&fields, shapes),
         // Its own copy: what was read with it is not to be held on to.
         body: Bytes::from(body.to_vec().into_boxed_slice()),
-        part: response.part.map(Box::new),
         span: response.span,
-        selected_by,
-        tags: response.tags.iter().map(|tag| Box::from(*tag)).collect(),
+        rare: rare.boxed(),
         purged: response.purged,
         encrypted: response.encrypted,
         asked: response.asked,
@@ -141,13 +144,16 @@ pub mod tests {
             status: StatusCode::OK,
             fields: Fields::pack(&headers, &shapes),
             body: Bytes::from_static(b"content"),
-            part: None,
             span: Span::fixed(60, 1000),
-            selected_by: Some(Box::new(SelectedBy {
-                names: Box::new([http::header::ACCEPT_LANGUAGE]),
-                values: Box::from(&b"de"[..]),
-            })),
-            tags: Box::new([Box::from(&b"t"[..])]),
+            rare: Rare {
+                part: None,
+                selected_by: Some(SelectedBy {
+                    names: Box::new([http::header::ACCEPT_LANGUAGE]),
+                    values: Box::from(&b"de"[..]),
+                }),
+                tags: Box::new([Box::from(&b"t"[..])]),
+            }
+            .boxed(),
             purged: false,
             encrypted: false,
             asked: Mark { at: 7, place: 9 },
@@ -155,12 +161,15 @@ pub mod tests {
         let part = Stored {
             status: StatusCode::PARTIAL_CONTENT,
             body: Bytes::from_static(b"part"),
-            part: Some(Box::new(Part {
-                first: 0,
-                last: 3,
-                total: Some(7),
-            })),
-            selected_by: None,
+            rare: Rare {
+                part: Some(Part {
+                    first: 0,
+                    last: 3,
+                    total: Some(7),
+                }),
+                ..Rare::default()
+            }
+            .boxed(),
             purged: true,
             encrypted: true,
             ..plain.clone()

@@ -337,7 +337,7 @@ fn nonce(at: u64) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-const MAGIC: &[u8; 8] = b"tgcache1";
+const MAGIC: &[u8; 8] = b"tgcache2";
 const RECORD_MAGIC: &[u8; 4] = b"TgR1";
 /// Bytes of a file's header.
 pub const HEADER: usize = 64;

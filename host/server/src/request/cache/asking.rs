@@ -102,7 +102,7 @@ impl Asking {
         let Some(stored) = &self.stored else {
             return Question::Plain;
         };
-        if let Some(part) = &stored.part {
+        if let Some(part) = stored.part() {
             let fresh = stored.span.time_left(seconds(SystemTime::now())) > 0;
             let whole_wanted = self.method == Method::GET && !self.request.contains_key(RANGE);
             let held = part.as_far_as(stored.body.len() as u64);
@@ -236,7 +236,7 @@ impl Asking {
         let mut flight = self.key.clone();
         let entry = cache.store.get(&self.key);
         let newest = entry.as_ref().and_then(|entry| entry.responses.first());
-        if let Some(by) = newest.and_then(|stored| stored.selected_by.as_ref()) {
+        if let Some(by) = newest.and_then(|stored| stored.selected_by()) {
             flight.extend_from_slice(&vary::selecting(&by.names, &self.request));
         }
         flight

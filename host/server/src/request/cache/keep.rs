@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::cache::Outcome;
 use crate::cache::fill::Fill;
 use crate::cache::flight::{Landed, Leader};
-use crate::cache::stored::{Fields, SelectedBy, Stored};
+use crate::cache::stored::{Fields, Rare, SelectedBy, Stored};
 use crate::request::{Exchange, GatewayError};
 use crate::worker::Worker;
 
@@ -79,7 +79,7 @@ impl Came<'_> {
         {
             let part = range::content_range(&head.headers);
             let fields = stored.fields.unpack();
-            let held = stored.part.as_deref();
+            let held = stored.part();
             let held = held.and_then(|part| part.as_far_as(stored.body.len() as u64));
             let continues = held.zip(part).is_some_and(|(held, part)| {
                 held.is_continued_by(&fields, &part, &head.headers)
@@ -238,7 +238,7 @@ impl Came<'_> {
         leader: Option<Leader>,
     ) -> Fill {
         let part = match head.status {
-            StatusCode::PARTIAL_CONTENT => range::content_range(&head.headers).map(Box::new),
+            StatusCode::PARTIAL_CONTENT => range::content_range(&head.headers),
             _ => None,
         };
         let span = self.span(asking, &head.headers, told, lifetime);
@@ -270,7 +270,7 @@ impl Came<'_> {
         headers: &HeaderMap,
         told: &Told,
         span: Span,
-        part: Option<Box<Part>>,
+        part: Option<Part>,
     ) -> Stored {
         let mut kept = headers.clone();
         for name in told.directives.fields_not_stored() {
@@ -292,20 +292,23 @@ impl Came<'_> {
             kept.insert(DATE, date);
         }
         let selected_by = match Vary::read(headers) {
-            Vary::Fields(names) => Some(Box::new(SelectedBy {
+            Vary::Fields(names) => Some(SelectedBy {
                 values: vary::selecting(&names, &asking.request),
                 names: names.into_boxed_slice(),
-            })),
+            }),
             Vary::Nothing | Vary::Everything => None, // everything is not stored
+        };
+        let rare = Rare {
+            part,
+            selected_by,
+            tags: tags(headers),
         };
         Stored {
             status,
             fields: Fields::pack(&kept, &self.worker.cache.store.shapes),
             body: bytes::Bytes::new(),
-            part,
             span,
-            selected_by,
-            tags: tags(headers),
+            rare: rare.boxed(),
             purged: false,
             encrypted: asking.policy.encrypted,
             asked: asking.mark,
@@ -333,7 +336,7 @@ impl Came<'_> {
             &fields,
             &told,
             span,
-            stored.part.clone(),
+            stored.part(),
         );
         renewed.body = stored.body.clone();
         let answered = Answered {
@@ -403,7 +406,7 @@ impl Came<'_> {
         let Some(stored) = &asking.stored else {
             return;
         };
-        if head.status != StatusCode::OK || stored.part.is_some() {
+        if head.status != StatusCode::OK || stored.part().is_some() {
             return;
         }
         let fields = stored.fields.unpack();

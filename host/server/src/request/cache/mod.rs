@@ -353,7 +353,7 @@ fn usable<'e>(
         return None;
     }
     let reusable = reuse(cache, stored, directives, now) != Reuse::Validate;
-    let new = waited_since.is_some_and(|since| stored.span.received_at >= since)
+    let new = waited_since.is_some_and(|since| stored.span.received_at() >= since)
         && !stored.purged
         && stored.span.serves_who_waited(directives);
     (reusable || new).then_some(stored)

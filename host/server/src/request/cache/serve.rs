@@ -42,12 +42,11 @@ pub fn response(
         }
         let asked = range::asked(request)
             .filter(|_| *method == Method::GET)
-            .filter(|_| stored.part.is_some() || (code == StatusCode::OK && !whole))
+            .filter(|_| stored.part().is_some() || (code == StatusCode::OK && !whole))
             .filter(|_| range::if_range_holds(request, &headers));
-        let held = match &stored.part {
-            Some(part) => Some(**part),
-            None => Part::whole(content.len() as u64),
-        };
+        let held = stored
+            .part()
+            .or_else(|| Part::whole(content.len() as u64));
         if let Some(asked) = asked {
             let cut = held.and_then(|held| held.cut(asked, content.len() as u64));
             let Some((bytes, part)) = cut else {
@@ -72,7 +71,7 @@ pub fn response(
 
 /// Whether what is stored has all that a request asks for: all of it does, a part only where no more is asked for.
 pub fn has(stored: &Stored, method: &Method, request: &HeaderMap) -> bool {
-    let Some(part) = &stored.part else {
+    let Some(part) = stored.part() else {
         return true;
     };
     // "A server MUST ignore a Range header field received with a request method … other than GET" (RFC 9110 §14.2)
