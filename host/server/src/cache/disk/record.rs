@@ -167,7 +167,8 @@ pub mod tests {
                     last: 3,
                     total: Some(7),
                 }),
-                ..Rare::default()
+                selected_by: None,
+                tags: plain.tags().into(),
             }
             .boxed(),
             purged: true,
