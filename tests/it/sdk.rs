@@ -98,17 +98,35 @@ async fn typescript_functions_answer_on_a_running_node() {
     answers("typescript").await;
 }
 
-/// As workers do it: with promises, which the template has no need of.
+/// As workers do it: with promises and random numbers, which the template has no need of.
 #[tokio::test]
 async fn javascript_functions_answer_on_a_running_node() {
-    answers_by(&Author::default(), "javascript", |author| {
+    let drawn = answers_by(&Author::default(), "javascript", |author| {
         author.edit(
             "greeter/plugin.js",
             "  fetch(request) {",
             "  async fetch(request) {\n    console.log(`asked ${await request.text()}`);",
         );
+        author.edit(
+            "greeter/plugin.js",
+            r#"{ "content-type": "text/plain" }"#,
+            r#"{ "content-type": "text/plain", "x-drawn": `${Math.random()} ${crypto.randomUUID()}` }"#,
+        );
     })
     .await;
+    let [(one, uuid), (other, other_uuid)] =
+        [0, 1].map(|reply: usize| drawn[reply].split_once(' ').unwrap());
+    assert_ne!((one, uuid), (other, other_uuid));
+    assert_ne!(one, other);
+    for number in [one, other] {
+        assert!(
+            (0.0..1.0).contains(&number.parse::<f64>().unwrap()),
+            "{number}"
+        );
+    }
+    let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
+    assert_eq!(groups, [8, 4, 4, 4, 12], "{uuid}");
+    assert_eq!(&uuid[14..15], "4", "{uuid}");
 }
 
 #[tokio::test]
@@ -118,7 +136,20 @@ async fn go_functions_answer_on_a_running_node() {
 
 #[tokio::test]
 async fn python_functions_answer_on_a_running_node() {
-    answers("python").await;
+    let drawn = answers_by(&Author::default(), "python", |author| {
+        author.edit(
+            "greeter/plugin.py",
+            "from urllib",
+            "import random\nfrom urllib",
+        );
+        author.edit(
+            "greeter/plugin.py",
+            r#"[("content-type", "text/plain")]"#,
+            r#"[("content-type", "text/plain"), ("x-drawn", str(random.random()))]"#,
+        );
+    })
+    .await;
+    assert_ne!(drawn[0], drawn[1]);
 }
 
 #[test]
@@ -301,8 +332,8 @@ async fn answers(language: &str) {
     answers_by(&Author::default(), language, |_| {}).await;
 }
 
-/// The same, with what the author makes of it first.
-async fn answers_by(author: &Author, language: &str, edit: impl Fn(&Author)) {
+/// The same, with what the author makes of it first; gives the `x-drawn` of two replies, each of an instance of its own.
+async fn answers_by(author: &Author, language: &str, edit: impl Fn(&Author)) -> Vec<String> {
     author.done(&["new", "--lang", language, "--step", "function", "greeter"]);
     edit(author);
     let told = json_of(&author.plugin_with_cache(&["test", "greeter"]));
@@ -310,9 +341,14 @@ async fn answers_by(author: &Author, language: &str, edit: impl Fn(&Author)) {
     assert_eq!(figures, (Some(3), Some(0)), "{language}: {told:#}");
     let node = TestNode::with("")
         .api(&Api::new().route("GET /greet", Operation::function("greeter")))
-        .function("greeter", &author.component("greeter"), "")
+        .function(
+            "greeter",
+            &author.component("greeter"),
+            "isolation = 'request'",
+        )
         .start()
         .await;
+    let mut drawn = Vec::new();
     for _ in 0..2 {
         let reply = node.get("/test/greet?name=Ann").await;
         assert_eq!(
@@ -320,7 +356,10 @@ async fn answers_by(author: &Author, language: &str, edit: impl Fn(&Author)) {
             (200, "Hello, Ann!\n"),
             "{language}"
         );
+        let header = reply.headers.get("x-drawn");
+        drawn.extend(header.map(|value| value.to_str().unwrap().to_owned()));
     }
+    drawn
 }
 
 /// A template passes its own cases.

@@ -5,6 +5,7 @@
 
 import { settled } from "./promise.js"; // first: it is the Promise of all that follows
 import { getStderr } from "host:cli/stderr@0.2.12";
+import { getRandomBytes, getRandomU64 } from "host:random/random@0.2.12";
 import { Fields, IncomingBody, OutgoingBody, OutgoingResponse, ResponseOutparam } from "host:http/types@0.2.12";
 import { decode, encode } from "./utf8.js";
 
@@ -253,6 +254,26 @@ const line = (...values) => {
 const shown = (value) => {
   if (value instanceof Error) return `${value}\n${value.stack}`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
+};
+
+// Every instance begins from one snapshot: the engine's own numbers would be the same in all of them.
+Math.random = () => Number(getRandomU64() >> 11n) * 2 ** -53;
+
+globalThis.crypto = {
+  getRandomValues(array) {
+    const drawn = getRandomBytes(BigInt(array.byteLength));
+    new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(drawn);
+    return array;
+  },
+
+  /** A UUID of version 4 (RFC 9562 section 5.4). */
+  randomUUID() {
+    const octets = crypto.getRandomValues(new Uint8Array(16));
+    octets[6] = (octets[6] & 0x0f) | 0x40;
+    octets[8] = (octets[8] & 0x3f) | 0x80;
+    const digits = Array.from(octets, (octet) => octet.toString(16).padStart(2, "0")).join("");
+    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  },
 };
 
 globalThis.console = { debug: line, error: line, info: line, log: line, warn: line };

@@ -4,6 +4,11 @@ import * as host from "tidegate:gateway/request@0.1.0";
 import { write } from "tidegate:gateway/log@0.1.0";
 import { decode, encode } from "./utf8.js";
 
+// A plugin's instances all begin from one snapshot, and the host hands out no random numbers.
+Math.random = () => {
+  throw new Error("a plugin has no random numbers: each of its instances would draw the same ones");
+};
+
 const orUndefined = (value) => value ?? undefined;
 
 /** Text as octets, octets as they are. */

@@ -106,7 +106,9 @@ impl Stored {
 
     /// What of the request selects it among others of its URL.
     pub fn selected_by(&self) -> Option<&SelectedBy> {
-        self.rare.as_ref().and_then(|rare| rare.selected_by.as_ref())
+        self.rare
+            .as_ref()
+            .and_then(|rare| rare.selected_by.as_ref())
     }
 
     /// The names that it can be purged by.

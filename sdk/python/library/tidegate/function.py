@@ -6,6 +6,7 @@ More of WASI (streamed bodies, requests to other servers, clocks) is in the gene
 
 from __future__ import annotations
 
+import random
 import sys
 import traceback
 from collections.abc import Sequence
@@ -76,8 +77,15 @@ def handler(module: ModuleType) -> type:
                 stream.blocking_write_and_flush(response.body[start : start + CHUNK])
         types.OutgoingBody.finish(body, None)
 
+    seeded = False
+
     class IncomingHandler:
         def handle(self, request: Any, response_out: Any) -> None:
+            # Every instance begins from one snapshot: the module's own numbers would be the same in all of them.
+            nonlocal seeded
+            if not seeded:
+                random.seed()
+                seeded = True
             try:
                 response = module.handle(received(request))
             except Exception:

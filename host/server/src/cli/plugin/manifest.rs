@@ -150,14 +150,15 @@ impl Manifest {
     pub fn world(&self) -> String {
         if self.kind == Kind::Function {
             // The others print by the C library, or their engine does.
-            let stderr = match self.language {
-                Language::Javascript | Language::Typescript | Language::Zig => {
-                    format!("    import wasi:cli/stderr@{WASI};\n")
-                }
-                _ => String::new(),
+            let more: &[&str] = match self.language {
+                Language::Javascript | Language::Typescript => &["cli/stderr", "random/random"],
+                Language::Zig => &["cli/stderr"],
+                _ => &[],
             };
+            let import = |interface: &&str| format!("    import wasi:{interface}@{WASI};\n");
+            let more: String = more.iter().map(import).collect();
             return format!(
-                "package author:plugin;\n\nworld plugin {{\n    import wasi:http/types@{WASI};\n{stderr}    \
+                "package author:plugin;\n\nworld plugin {{\n    import wasi:http/types@{WASI};\n{more}    \
                  export wasi:http/incoming-handler@{WASI};\n}}\n"
             );
         }

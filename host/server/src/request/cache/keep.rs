@@ -330,14 +330,7 @@ impl Came<'_> {
             .policy
             .lifetime(stored.status, &fields, &told, self.now);
         let span = self.span(asking, &fields, &told, lifetime);
-        let mut renewed = self.stored(
-            asking,
-            stored.status,
-            &fields,
-            &told,
-            span,
-            stored.part(),
-        );
+        let mut renewed = self.stored(asking, stored.status, &fields, &told, span, stored.part());
         renewed.body = stored.body.clone();
         let answered = Answered {
             method: &asking.method,

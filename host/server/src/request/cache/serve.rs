@@ -44,9 +44,7 @@ pub fn response(
             .filter(|_| *method == Method::GET)
             .filter(|_| stored.part().is_some() || (code == StatusCode::OK && !whole))
             .filter(|_| range::if_range_holds(request, &headers));
-        let held = stored
-            .part()
-            .or_else(|| Part::whole(content.len() as u64));
+        let held = stored.part().or_else(|| Part::whole(content.len() as u64));
         if let Some(asked) = asked {
             let cut = held.and_then(|held| held.cut(asked, content.len() as u64));
             let Some((bytes, part)) = cut else {
