@@ -13,7 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use super::Cache;
 use super::flight::{Landed, Leader};
-use super::stored::Stored;
+use super::stored::{Content, Stored};
 use crate::body::{Body, BodyError, BoxError};
 
 /// What becomes of a response when its body has come.
@@ -64,25 +64,21 @@ impl Fill {
     ///
     /// # Errors
     /// The body's.
-    pub async fn read(self, body: Body) -> Result<Stored, BodyError> {
+    pub async fn read(self, body: Body) -> Result<Arc<Stored>, BodyError> {
         let content = body.collect(self.cache.body_bytes_max).await?;
-        let stored = Stored {
-            body: content.clone(),
-            ..self.stored.clone()
-        };
-        self.store(content.to_vec());
-        Ok(stored)
+        Ok(self.store(content.to_vec()))
     }
 
-    fn store(self, content: Vec<u8>) {
-        let mut stored = self.stored;
+    fn store(mut self, content: Vec<u8>) -> Arc<Stored> {
         // A part of nothing is of no use.
-        let useful = !content.is_empty() || stored.part().is_none();
-        stored.body = content.into_boxed_slice().into();
-        let kept = useful && self.cache.store.put(&self.key, stored);
+        let useful = !content.is_empty() || self.stored.part().is_none();
+        self.stored.body = Content::Own(content.into_boxed_slice());
+        let stored = Arc::new(self.stored);
+        let kept = useful && self.cache.store.put(&self.key, stored.clone());
         if let Some(leader) = self.leader {
             leader.land(if kept { Landed::Stored } else { Landed::Apart });
         }
+        stored
     }
 
     /// It is too large after all.
@@ -217,10 +213,10 @@ mod tests {
             stored: Stored {
                 status: StatusCode::OK,
                 fields: Fields::pack(&HeaderMap::new(), &cache.store.shapes),
-                body: Bytes::new(),
+                body: Content::Own(Box::default()),
                 span: Span::fixed(60, 0),
                 rare: None,
-                purged: false,
+                purged: false.into(),
                 encrypted: false,
                 asked: cache.store.mark(&url),
             },
@@ -270,7 +266,7 @@ mod tests {
             assert_eq!(follower.landed().await, landed, "{parts:?}");
             let kept = cache.store.get(b"k");
             let kept = kept.as_ref().and_then(|entry| entry.responses.first());
-            assert_eq!(kept.map(|kept| &kept.body[..]), stored.map(str::as_bytes));
+            assert_eq!(kept.map(|kept| kept.body()), stored.map(str::as_bytes));
         }
     }
 
@@ -320,7 +316,7 @@ mod tests {
             );
             let kept = cache.store.get(b"k");
             let kept = kept.as_ref().and_then(|entry| entry.responses.first());
-            assert_eq!(kept.map(|kept| &kept.body[..]), stored.map(str::as_bytes));
+            assert_eq!(kept.map(|kept| kept.body()), stored.map(str::as_bytes));
         }
     }
 

@@ -4,6 +4,7 @@
 //! list of their names is shared by all responses that have the same ones, which is most of an origin's.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,24 +15,25 @@ use tidegate_model::cache::reuse::Span;
 
 use super::store::Mark;
 
-/// A response, immutable.
-#[derive(Debug, Clone)]
+/// A response, immutable but for a mark. Whoever sends it holds on to all of it: buffers that could be shared by themselves
+/// would each take a count and a place of their own.
+#[derive(Debug)]
 pub struct Stored {
     pub fields: Fields,
-    pub body: Bytes,
+    pub body: Content,
     pub span: Span,
     /// When it was asked for.
     pub asked: Mark,
     pub rare: Option<Box<Rare>>,
     pub status: StatusCode,
     /// Somebody has marked it stale.
-    pub purged: bool,
+    pub purged: AtomicBool,
     /// It leaves memory encrypted only.
     pub encrypted: bool,
 }
 
 /// What most responses do not have.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rare {
     /// Which part of the representation the body is, where it is not the whole.
     pub part: Option<Part>,
@@ -48,13 +50,21 @@ pub struct SelectedBy {
     pub values: Box<[u8]>,
 }
 
+/// A response's content.
+#[derive(Debug)]
+pub enum Content {
+    Own(Box<[u8]>),
+    /// That of the response that this one renews.
+    Of(Arc<Stored>),
+}
+
 /// Header fields, packed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Fields {
     /// Boxed, so that who points at it takes one word.
     names: Arc<Box<[HeaderName]>>,
     /// A [`piece`] for each value.
-    packed: Bytes,
+    packed: Box<[u8]>,
 }
 
 /// The lists of names that are in use.
@@ -72,19 +82,8 @@ impl Fields {
         }
         Self {
             names: shapes.share(names),
-            packed: packed.into_boxed_slice().into(),
+            packed: packed.into_boxed_slice(),
         }
-    }
-
-    /// Unpacks them, with room for a few more.
-    pub fn unpack(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.names.len() + ROOM);
-        for (name, value) in self.iter() {
-            let value = HeaderValue::from_maybe_shared(self.packed.slice_ref(value));
-            // They were field values when they were packed.
-            headers.append(name, value.unwrap_or(EMPTY));
-        }
-        headers
     }
 
     /// Name and value of each line, in order.
@@ -99,6 +98,53 @@ impl Fields {
 }
 
 impl Stored {
+    /// Its header fields, with room for a few more.
+    pub fn headers(self: &Arc<Self>) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.fields.names.len() + ROOM);
+        let packed = Bytes::from_owner(Packed(self.clone()));
+        for (name, value) in self.fields.iter() {
+            let value = HeaderValue::from_maybe_shared(packed.slice_ref(value));
+            // They were field values when they were packed.
+            headers.append(name, value.unwrap_or(EMPTY));
+        }
+        headers
+    }
+
+    /// Its content, to be looked at.
+    pub fn body(&self) -> &[u8] {
+        match &self.body {
+            Content::Own(bytes) => bytes,
+            Content::Of(other) => other.body(),
+        }
+    }
+
+    /// Its content, to be sent.
+    pub fn content(self: &Arc<Self>) -> Bytes {
+        match &self.body {
+            Content::Own(bytes) if bytes.is_empty() => Bytes::new(),
+            Content::Own(_) => Bytes::from_owner(Sent(self.clone())),
+            Content::Of(other) => other.content(),
+        }
+    }
+
+    /// Its content, for a response that renews it.
+    pub fn shared(self: &Arc<Self>) -> Content {
+        match &self.body {
+            Content::Own(_) => Content::Of(self.clone()),
+            Content::Of(first) => Content::Of(first.clone()),
+        }
+    }
+
+    /// Marks it stale.
+    pub fn mark_purged(&self) {
+        self.purged.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody has marked it stale.
+    pub fn is_purged(&self) -> bool {
+        self.purged.load(Ordering::Acquire)
+    }
+
     /// Which part of the representation the body is, where it is not the whole.
     pub fn part(&self) -> Option<Part> {
         self.rare.as_ref().and_then(|rare| rare.part)
@@ -119,7 +165,23 @@ impl Stored {
     /// What it takes, roughly.
     pub fn weight(&self) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| rare.weight());
-        size_of::<Self>() + self.fields.packed.len() + self.body.len() + rare
+        size_of::<Self>() + self.fields.packed.len() + self.body().len() + rare
+    }
+}
+
+/// What is sent of a response while it is stored, or after.
+struct Packed(Arc<Stored>);
+struct Sent(Arc<Stored>);
+
+impl AsRef<[u8]> for Packed {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.fields.packed
+    }
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        self.0.body()
     }
 }
 
@@ -171,11 +233,27 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         headers.append("x-bytes", HeaderValue::from_bytes(b"\xff").unwrap());
-        let packed = Fields::pack(&headers, &shapes);
-        assert_eq!(packed.unpack(), headers);
+        let stored = || {
+            Arc::new(Stored {
+                fields: Fields::pack(&headers, &shapes),
+                body: Content::Own(b"content".as_slice().into()),
+                span: Span::fixed(60, 1000),
+                asked: Mark { at: 1, place: 2 },
+                rare: None,
+                status: StatusCode::OK,
+                purged: AtomicBool::new(false),
+                encrypted: false,
+            })
+        };
+        let (one, other) = (stored(), stored());
+        assert_eq!(one.headers(), headers);
         let lines: Vec<_> = headers.get_all("x-a").iter().collect();
         assert_eq!(lines, ["1", "2"]);
-        let other = Fields::pack(&headers, &shapes);
-        assert!(Arc::ptr_eq(&packed.names, &other.names));
+        assert!(Arc::ptr_eq(&one.fields.names, &other.fields.names));
+        // What is sent outlives the response, and so does what renews it.
+        let (sent, fields, renewed) = (one.content(), one.headers(), one.shared());
+        drop(one);
+        assert_eq!((&sent[..], fields), (&b"content"[..], headers));
+        assert!(matches!(renewed, Content::Of(first) if first.body() == b"content"));
     }
 }

@@ -237,7 +237,7 @@ impl Disk {
     pub fn write(&self, key: &[u8], entry: &Arc<Entry>) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs());
-        let lasts = |stored: &super::stored::Stored| stored.span.time_left(now) >= LASTS;
+        let lasts = |stored: &Arc<super::stored::Stored>| stored.span.time_left(now) >= LASTS;
         if !entry.responses.iter().any(lasts) {
             return self.forget(key);
         }

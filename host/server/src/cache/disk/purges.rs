@@ -52,7 +52,7 @@ impl Purges {
 
     /// Removes what was purged since it was asked for, and marks stale what was marked.
     pub fn apply(&self, named: &Named<'_>, responses: &mut Responses) {
-        responses.retain_mut(|stored| {
+        responses.retain(|stored| {
             let scopes = Purge::scopes_of(named, stored);
             let exact = scopes.iter().filter_map(|scope| self.exact.get(scope));
             let prefixes = self.prefixes.iter();
@@ -62,7 +62,9 @@ impl Purges {
                 hard = times.hard.max(hard);
                 soft = times.soft.max(soft);
             }
-            stored.purged |= stored.asked.at < soft;
+            if stored.asked.at < soft {
+                stored.mark_purged();
+            }
             stored.asked.at >= hard
         });
     }
@@ -144,7 +146,7 @@ mod tests {
                 purges.add(&soft, at, 3);
                 let mut responses = entry().responses;
                 purges.apply(&named, &mut responses);
-                assert_eq!(responses[0].purged, meant && after, "{soft:?} at {at}");
+                assert_eq!(responses[0].is_purged(), meant && after, "{soft:?} at {at}");
                 let all: Vec<_> = purges.all().collect();
                 assert_eq!(all, [(soft, at, 3)]);
                 purges.forget_before(3);

@@ -82,8 +82,10 @@ fn decode(shared: &Shared, job: &Job, payload: &bytes::Bytes) -> Option<Entry> {
     let purges = purges.unwrap_or_else(PoisonError::into_inner);
     purges.apply(&key::read(key)?, &mut entry.responses);
     let floor = shared.floor.load(Ordering::Relaxed);
-    for stored in &mut entry.responses {
-        stored.purged |= stored.asked.at < floor;
+    for stored in &entry.responses {
+        if stored.asked.at < floor {
+            stored.mark_purged();
+        }
     }
     (!entry.responses.is_empty()).then_some(entry)
 }

@@ -3,14 +3,15 @@
 //! The bodies stand behind all else as they are; the rest is postcard's. What is read was written by a node, and may have
 //! been damaged in a way that no checksum saw: every field is looked at as if a stranger had sent it.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use tidegate_model::cache::range::Part;
 use tidegate_model::cache::reuse::Span;
 
 use crate::cache::store::{Entry, Mark, Responses};
-use crate::cache::stored::{Fields, Rare, SelectedBy, Shapes, Stored};
+use crate::cache::stored::{Content, Fields, Rare, SelectedBy, Shapes, Stored};
 
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
@@ -43,7 +44,7 @@ pub fn write(text: &mut Vec<u8>, key: &[u8], entry: &Entry) {
             .iter()
             .map(|(name, value)| (name.as_str(), value))
             .collect(),
-        body_bytes: stored.body.len() as u64,
+        body_bytes: stored.body().len() as u64,
         part: stored.part(),
         span: stored.span,
         selected_by: stored.selected_by().map(|by| {
@@ -51,7 +52,7 @@ pub fn write(text: &mut Vec<u8>, key: &[u8], entry: &Entry) {
             (names.collect(), &by.values[..])
         }),
         tags: stored.tags().iter().map(|tag| &tag[..]).collect(),
-        purged: stored.purged,
+        purged: stored.is_purged(),
         encrypted: stored.encrypted,
         asked: stored.asked,
     });
@@ -64,26 +65,24 @@ pub fn write(text: &mut Vec<u8>, key: &[u8], entry: &Entry) {
         text.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
         text.extend_from_slice(&head);
         for stored in &entry.responses {
-            text.extend_from_slice(&stored.body);
+            text.extend_from_slice(stored.body());
         }
     }
 }
 
 /// Reads an entry, and its key; `None` where it is none.
-pub fn read<'a>(text: &'a Bytes, shapes: &Shapes) -> Option<(&'a [u8], Entry)> {
+pub fn read<'a>(text: &'a [u8], shapes: &Shapes) -> Option<(&'a [u8], Entry)> {
     let (length, rest) = text.split_first_chunk::<4>()?;
     let (head, bodies) =
         rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
     let record: Record<'_> = postcard::from_bytes(head).ok()?;
-    let mut bodies = text.slice_ref(bodies);
+    let mut bodies = bodies;
     let mut responses = Responses::with_capacity(record.responses.len());
     for response in &record.responses {
         let length = usize::try_from(response.body_bytes).ok()?;
-        if length > bodies.len() {
-            return None;
-        }
-        let body = bodies.split_to(length);
-        responses.push(stored(response, body, shapes)?);
+        let (body, others) = bodies.split_at_checked(length)?;
+        bodies = others;
+        responses.push(Arc::new(stored(response, body, shapes)?));
     }
     let entry = Entry {
         responses,
@@ -92,7 +91,7 @@ pub fn read<'a>(text: &'a Bytes, shapes: &Shapes) -> Option<(&'a [u8], Entry)> {
     bodies.is_empty().then_some((record.key, entry))
 }
 
-fn stored(response: &Response<'_>, body: Bytes, shapes: &Shapes) -> Option<Stored> {
+fn stored(response: &Response<'_>, body: &[u8], shapes: &Shapes) -> Option<Stored> {
     let mut fields = HeaderMap::try_with_capacity(response.fields.len()).ok()?;
     for (name, value) in &response.fields {
         let name: HeaderName = name.parse().ok()?;
@@ -119,10 +118,10 @@ fn stored(response: &Response<'_>, body: Bytes, shapes: &Shapes) -> Option<Store
         status: StatusCode::from_u16(response.status).ok()?,
         fields: Fields::pack(&fields, shapes),
         // Its own copy: what was read with it is not to be held on to.
-        body: Bytes::from(body.to_vec().into_boxed_slice()),
+        body: Content::Own(body.into()),
         span: response.span,
         rare: rare.boxed(),
-        purged: response.purged,
+        purged: response.purged.into(),
         encrypted: response.encrypted,
         asked: response.asked,
     })
@@ -143,7 +142,7 @@ pub mod tests {
         let plain = Stored {
             status: StatusCode::OK,
             fields: Fields::pack(&headers, &shapes),
-            body: Bytes::from_static(b"content"),
+            body: Content::Own(b"content".as_slice().into()),
             span: Span::fixed(60, 1000),
             rare: Rare {
                 part: None,
@@ -154,13 +153,16 @@ pub mod tests {
                 tags: Box::new([Box::from(&b"t"[..])]),
             }
             .boxed(),
-            purged: false,
+            purged: false.into(),
             encrypted: false,
             asked: Mark { at: 7, place: 9 },
         };
         let part = Stored {
             status: StatusCode::PARTIAL_CONTENT,
-            body: Bytes::from_static(b"part"),
+            fields: Fields::pack(&headers, &shapes),
+            body: Content::Own(b"part".as_slice().into()),
+            span: plain.span,
+            asked: plain.asked,
             rare: Rare {
                 part: Some(Part {
                     first: 0,
@@ -171,12 +173,11 @@ pub mod tests {
                 tags: plain.tags().into(),
             }
             .boxed(),
-            purged: true,
+            purged: true.into(),
             encrypted: true,
-            ..plain.clone()
         };
         Entry {
-            responses: [plain, part].into_iter().collect(),
+            responses: [plain, part].map(Arc::new).into_iter().collect(),
             apart_until: 0,
         }
     }
@@ -186,7 +187,6 @@ pub mod tests {
         let entry = entry();
         let mut text = Vec::new();
         write(&mut text, b"key", &entry);
-        let text = Bytes::from(text);
         let (key, read) = read(&text, &Shapes::default()).unwrap();
         assert_eq!(key, b"key");
         assert_eq!(format!("{read:?}"), format!("{entry:?}"));
@@ -198,14 +198,13 @@ pub mod tests {
         write(&mut text, b"key", &entry());
         let shapes = Shapes::default();
         for end in 0..text.len() {
-            let cut = Bytes::copy_from_slice(&text[..end]);
-            assert!(read(&cut, &shapes).is_none(), "{end}");
+            assert!(read(&text[..end], &shapes).is_none(), "{end}");
         }
         for at in 0..text.len() {
             for bits in [0x01, 0x80, 0xff] {
                 let mut damaged = text.clone();
                 damaged[at] ^= bits;
-                let _ = read(&Bytes::from(damaged), &shapes);
+                let _ = read(&damaged, &shapes);
             }
         }
     }

@@ -29,8 +29,9 @@ fn entry() -> Arc<Entry> {
     let now = now.unwrap().as_secs();
     let mut entry = record::tests::entry();
     for stored in &mut entry.responses {
+        let stored = Arc::get_mut(stored).expect("nobody else has it");
         stored.span = Span::fixed(3600, now);
-        stored.purged = false;
+        stored.purged = false.into();
     }
     Arc::new(entry)
 }
@@ -61,7 +62,7 @@ fn in_time<T>(mut condition: impl FnMut() -> Option<T>) -> T {
 /// Whether the first response of a key is there, and whether it is to be asked for again.
 async fn is_doubtful(opened: &Opened, path: &str) -> Option<bool> {
     let found = opened.disk.read(&key_of(path)).await?;
-    Some(found.entry.responses[0].purged)
+    Some(found.entry.responses[0].is_purged())
 }
 
 #[tokio::test]
@@ -158,10 +159,10 @@ async fn a_purge_is_acknowledged_when_it_would_outlive_the_process() {
     assert_eq!(is_doubtful(&again, "/a").await, None);
     assert_eq!(is_doubtful(&again, "/b").await, Some(false));
     // What was asked for after it is none of its.
-    let mut later = Entry::default();
-    later.responses.extend(entry().responses.iter().cloned());
-    later.responses[0].asked.at = again.clock;
-    again.disk.write(&key_of("/a"), &Arc::new(later));
+    let mut later = entry();
+    let first = &mut Arc::get_mut(&mut later).unwrap().responses[0];
+    Arc::get_mut(first).unwrap().asked.at = again.clock;
+    again.disk.write(&key_of("/a"), &later);
     in_time(|| (again.disk.figures().writes == 1).then_some(()));
     assert_eq!(is_doubtful(&again, "/a").await, Some(false));
 }

@@ -36,7 +36,7 @@ pub struct Asking {
     pub(super) request: HeaderMap,
     pub(super) directives: RequestDirectives,
     /// What is stored and may still hold.
-    pub(super) stored: Option<Stored>,
+    pub(super) stored: Option<Arc<Stored>>,
     /// Whether that may be served where the integration fails: not after it was changed.
     pub(super) stands_in: bool,
     /// Whether the answer may be stored.
@@ -105,7 +105,7 @@ impl Asking {
         if let Some(part) = stored.part() {
             let fresh = stored.span.time_left(seconds(SystemTime::now())) > 0;
             let whole_wanted = self.method == Method::GET && !self.request.contains_key(RANGE);
-            let held = part.as_far_as(stored.body.len() as u64);
+            let held = part.as_far_as(stored.body().len() as u64);
             return match held.and_then(|held| held.rest()) {
                 Some(range::Asked::From(first, _)) if fresh && whole_wanted => {
                     Question::Rest(first)
@@ -113,7 +113,7 @@ impl Asking {
                 _ => Question::Plain,
             };
         }
-        if self.method == Method::GET && validate::has_validator(&stored.fields.unpack()) {
+        if self.method == Method::GET && validate::has_validator(&stored.headers()) {
             return Question::Validate;
         }
         Question::Plain
@@ -134,14 +134,14 @@ impl Asking {
         match (question, &self.stored) {
             (Question::Validate, Some(stored)) => {
                 headers.remove(RANGE);
-                validate::ask_by(headers, &stored.fields.unpack());
+                validate::ask_by(headers, &stored.headers());
             }
             (Question::Rest(first), Some(stored)) => {
                 let rest = range::Asked::From(first, None).to_string();
                 if let Ok(rest) = HeaderValue::from_str(&rest) {
                     headers.insert(RANGE, rest);
                 }
-                let fields = stored.fields.unpack();
+                let fields = stored.headers();
                 let etag = validate::strong_etag(&fields).map(HeaderValue::from_bytes);
                 if let Some(Ok(etag)) = etag {
                     headers.insert(IF_RANGE, etag);
@@ -222,7 +222,7 @@ impl Asking {
         Some(self.respond(stored, now, &told))
     }
 
-    pub(super) fn respond(&self, stored: &Stored, now: u64, told: &str) -> Response<Body> {
+    pub(super) fn respond(&self, stored: &Arc<Stored>, now: u64, told: &str) -> Response<Body> {
         let mut response =
             serve::response(stored, &self.method, &self.request, now, self.whole, told);
         if self.warns {
@@ -256,7 +256,7 @@ impl Asking {
         &self,
         now: u64,
         covers: fn(&Span, &RequestDirectives, u64) -> bool,
-    ) -> Option<&Stored> {
+    ) -> Option<&Arc<Stored>> {
         let stored = self.stored.as_ref().filter(|_| self.stands_in)?;
         let covers = covers(&stored.span, &self.directives, now);
         (covers && serve::has(stored, &self.method, &self.request)).then_some(stored)

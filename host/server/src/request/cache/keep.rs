@@ -1,5 +1,7 @@
 //! What the integration's answer means for the viewer and for the store.
 
+use std::sync::Arc;
+
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, SET_COOKIE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -20,7 +22,7 @@ use crate::body::Body;
 use crate::cache::Outcome;
 use crate::cache::fill::Fill;
 use crate::cache::flight::{Landed, Leader};
-use crate::cache::stored::{Fields, Rare, SelectedBy, Stored};
+use crate::cache::stored::{Content, Fields, Rare, SelectedBy, Stored};
 use crate::request::{Exchange, GatewayError};
 use crate::worker::Worker;
 
@@ -54,7 +56,7 @@ impl Came<'_> {
             && question == Question::Validate
             && let Some(stored) = &asking.stored
         {
-            if !validate::answers(&head.headers, &stored.fields.unpack()) {
+            if !validate::answers(&head.headers, &stored.headers()) {
                 self.worker.cache.store.forget(&asking.key, stored);
                 return Ok(Taken::Again);
             }
@@ -78,9 +80,9 @@ impl Came<'_> {
             && let Some(stored) = &asking.stored
         {
             let part = range::content_range(&head.headers);
-            let fields = stored.fields.unpack();
+            let fields = stored.headers();
             let held = stored.part();
-            let held = held.and_then(|part| part.as_far_as(stored.body.len() as u64));
+            let held = held.and_then(|part| part.as_far_as(stored.body().len() as u64));
             let continues = held.zip(part).is_some_and(|(held, part)| {
                 held.is_continued_by(&fields, &part, &head.headers)
                     && part.total.is_some_and(|total| part.last + 1 == total)
@@ -89,7 +91,7 @@ impl Came<'_> {
                 self.worker.cache.store.forget(&asking.key, stored);
                 return Ok(Taken::Again);
             }
-            let begun = stored.body.clone();
+            let begun = stored.content();
             return Ok(Taken::Response(
                 self.complete(asking, fields, head, body, begun, leader),
             ));
@@ -306,10 +308,10 @@ impl Came<'_> {
         Stored {
             status,
             fields: Fields::pack(&kept, &self.worker.cache.store.shapes),
-            body: bytes::Bytes::new(),
+            body: Content::Own(Box::default()),
             span,
             rare: rare.boxed(),
-            purged: false,
+            purged: false.into(),
             encrypted: asking.policy.encrypted,
             asked: asking.mark,
         }
@@ -318,8 +320,8 @@ impl Came<'_> {
     /// What is stored still holds: its fields are updated, and its time begins anew.
     ///
     /// Source: RFC 9111 §4.3.4.
-    fn renew(&self, asking: &Asking, stored: &Stored, head: &Parts) -> Stored {
-        let mut fields = stored.fields.unpack();
+    fn renew(&self, asking: &Asking, stored: &Arc<Stored>, head: &Parts) -> Arc<Stored> {
+        let mut fields = stored.headers();
         validate::update(&mut fields, &head.headers);
         // How old it was is for the old one to say.
         if !head.headers.contains_key(AGE) {
@@ -331,7 +333,8 @@ impl Came<'_> {
             .lifetime(stored.status, &fields, &told, self.now);
         let span = self.span(asking, &fields, &told, lifetime);
         let mut renewed = self.stored(asking, stored.status, &fields, &told, span, stored.part());
-        renewed.body = stored.body.clone();
+        renewed.body = stored.shared();
+        let renewed = Arc::new(renewed);
         let answered = Answered {
             method: &asking.method,
             request: &asking.request,
@@ -402,10 +405,10 @@ impl Came<'_> {
         if head.status != StatusCode::OK || stored.part().is_some() {
             return;
         }
-        let fields = stored.fields.unpack();
+        let fields = stored.headers();
         let length = head.headers.get(CONTENT_LENGTH);
         let same_length = length
-            .is_none_or(|length| length.as_bytes() == stored.body.len().to_string().as_bytes());
+            .is_none_or(|length| length.as_bytes() == stored.body().len().to_string().as_bytes());
         if same_length && validate::is_about(&head.headers, &fields) {
             self.renew(asking, stored, head);
         } else {

@@ -264,11 +264,11 @@ async fn settle(worker: &Worker) {
 }
 
 /// Whether a stored response may be used, what was changed since it was asked for included.
-fn reuse(cache: &Cache, stored: &Stored, directives: &RequestDirectives, now: u64) -> Reuse {
+fn reuse(cache: &Cache, stored: &Arc<Stored>, directives: &RequestDirectives, now: u64) -> Reuse {
     if cache.store.is_doubtful(stored) {
         return Reuse::Validate;
     }
-    stored.span.reuse(directives, now, stored.purged)
+    stored.span.reuse(directives, now, stored.is_purged())
 }
 
 fn key_of(local: &Local, route: &Route, policy: &Policy, exchange: &Exchange) -> Vec<u8> {
@@ -347,14 +347,14 @@ fn usable<'e>(
     directives: &RequestDirectives,
     now: u64,
     waited_since: Option<u64>,
-) -> Option<&'e Stored> {
+) -> Option<&'e Arc<Stored>> {
     let stored = entry.select(request)?;
     if !serve::has(stored, method, request) || cache.store.is_doubtful(stored) {
         return None;
     }
     let reusable = reuse(cache, stored, directives, now) != Reuse::Validate;
     let new = waited_since.is_some_and(|since| stored.span.received_at() >= since)
-        && !stored.purged
+        && !stored.is_purged()
         && stored.span.serves_who_waited(directives);
     (reusable || new).then_some(stored)
 }

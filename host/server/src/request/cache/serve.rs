@@ -1,5 +1,7 @@
 //! A stored response, as the response to a request: the whole of it, a part, or that it has not changed.
 
+use std::sync::Arc;
+
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, WARNING,
 };
@@ -13,7 +15,7 @@ use crate::body::Body;
 use crate::cache::stored::Stored;
 
 /// The response to a request that was found in store. `whole`: a part will not do.
-pub fn hit(stored: &Stored, exchange: &Exchange, now: u64, whole: bool) -> Response<Body> {
+pub fn hit(stored: &Arc<Stored>, exchange: &Exchange, now: u64, whole: bool) -> Response<Body> {
     let head = &exchange.head;
     let entry = status::hit(stored.span.time_left(now));
     response(stored, &head.method, &head.headers, now, whole, &entry)
@@ -21,18 +23,18 @@ pub fn hit(stored: &Stored, exchange: &Exchange, now: u64, whole: bool) -> Respo
 
 /// A response of what is stored. `entry` is what `Cache-Status` tells.
 pub fn response(
-    stored: &Stored,
+    stored: &Arc<Stored>,
     method: &Method,
     request: &HeaderMap,
     now: u64,
     whole: bool,
     entry: &str,
 ) -> Response<Body> {
-    let mut headers = stored.fields.unpack();
+    let mut headers = stored.headers();
     // "MUST generate an Age header field" (RFC 9111 §4)
     headers.insert(AGE, HeaderValue::from(stored.span.age(now)));
     tell(&mut headers, entry);
-    let mut content = stored.body.clone();
+    let mut content = stored.content();
     let mut code = stored.status;
     // "MUST ignore all received preconditions if [the] response … would have been a status code other than a 2xx"
     // (RFC 9110 §13.2.1)
@@ -68,15 +70,15 @@ pub fn response(
 }
 
 /// Whether what is stored has all that a request asks for: all of it does, a part only where no more is asked for.
-pub fn has(stored: &Stored, method: &Method, request: &HeaderMap) -> bool {
+pub fn has(stored: &Arc<Stored>, method: &Method, request: &HeaderMap) -> bool {
     let Some(part) = stored.part() else {
         return true;
     };
     // "A server MUST ignore a Range header field received with a request method … other than GET" (RFC 9110 §14.2)
     *method == Method::GET
         && range::asked(request)
-            .is_some_and(|asked| part.cut(asked, stored.body.len() as u64).is_some())
-        && range::if_range_holds(request, &stored.fields.unpack())
+            .is_some_and(|asked| part.cut(asked, stored.body().len() as u64).is_some())
+        && range::if_range_holds(request, &stored.headers())
 }
 
 /// Tells the viewer that its wish for a new response was not heard.
