@@ -5,7 +5,7 @@
 
 import { settled } from "./promise.js"; // first: it is the Promise of all that follows
 import { getStderr } from "host:cli/stderr@0.2.12";
-import { getRandomBytes, getRandomU64 } from "host:random/random@0.2.12";
+import { getRandomBytes } from "host:random/random@0.2.12";
 import { Fields, IncomingBody, OutgoingBody, OutgoingResponse, ResponseOutparam } from "host:http/types@0.2.12";
 import { decode, encode } from "./utf8.js";
 
@@ -256,12 +256,9 @@ const shown = (value) => {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 };
 
-// Every instance begins from one snapshot: the engine's own numbers would be the same in all of them.
-Math.random = () => Number(getRandomU64() >> 11n) * 2 ** -53;
-
 globalThis.crypto = {
   getRandomValues(array) {
-    const drawn = getRandomBytes(BigInt(array.byteLength));
+    const drawn = getRandomBytes(array.byteLength);
     new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(drawn);
     return array;
   },
@@ -274,6 +271,12 @@ globalThis.crypto = {
     const digits = Array.from(octets, (octet) => octet.toString(16).padStart(2, "0")).join("");
     return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   },
+};
+
+// Every instance begins from one snapshot: the engine's own numbers would be the same in all of them.
+Math.random = () => {
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2));
+  return ((high >>> 11) * 2 ** 32 + low) * 2 ** -53;
 };
 
 globalThis.console = { debug: line, error: line, info: line, log: line, warn: line };
