@@ -59,6 +59,20 @@ pub fn build_node(release: bool) -> anyhow::Result<PathBuf> {
             profile,
         ],
     )?;
+    node_among(artifacts)
+}
+
+/// Builds all that the tests are made of, and gives the path of the node's binary. In one run, so that every dependency is
+/// built once, with the features that all of them want together.
+pub fn build_workspace() -> anyhow::Result<PathBuf> {
+    let artifacts = build(
+        "the node and its tests",
+        &["--workspace", "--lib", "--bins", "--tests"],
+    )?;
+    node_among(artifacts)
+}
+
+fn node_among(artifacts: Vec<PathBuf>) -> anyhow::Result<PathBuf> {
     artifacts
         .into_iter()
         .find(|path| path.file_stem().is_some_and(|stem| stem == "tidegate"))

@@ -34,7 +34,10 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     cargo::ensure_wasm_target()?;
     cargo::build_function("tidegate-demo-items", "items")?;
-    let binary = cargo::build_node(options.release)?;
+    let binary = match options.check {
+        true => cargo::build_workspace()?,
+        false => cargo::build_node(options.release)?,
+    };
 
     // The terminal's Ctrl-C reaches the node as well, which drains; we stay to see it end.
     let stop = Arc::new(AtomicBool::new(false));

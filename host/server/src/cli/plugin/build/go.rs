@@ -65,12 +65,41 @@ pub fn lay_out(manifest: &Manifest) -> Result<()> {
         }
     }
     let runtime = work.join("go-runtime");
-    embedded::lay_out("go-runtime", &runtime)?;
+    for (path, content) in embedded::below("go-runtime") {
+        let content = match path {
+            "wit/runtime/runtime.go" => &*hold_garbage_back(content)?,
+            _ => content,
+        };
+        embedded::write_changed(&runtime.join(path), content)?;
+    }
+    embedded::write_changed(&runtime.join("wit/runtime/pin.go"), PIN)?;
     embedded::write_changed(
         &runtime.join("go.mod"),
         b"module go.bytecodealliance.org/pkg\n\ngo 1.25\n",
     )
 }
+
+/// The bindings' runtime allocates, in `cabi_realloc`, what the host hands over. A collection that ends there asks for the time of
+/// day, and a component that calls an import there traps. With its thread pinned Go puts the collection off.
+fn hold_garbage_back(runtime: &[u8]) -> Result<Vec<u8>> {
+    const ALLOCATE: &str = "pointer := Allocate(&pinner, newSize, align)";
+    let text = std::str::from_utf8(runtime).context("the bindings' runtime is no text")?;
+    let (before, after) = text
+        .split_once(ALLOCATE)
+        .context("the bindings' runtime does not allocate as it did")?;
+    Ok(format!("{before}procPin()\n\t\t{ALLOCATE}\n\t\tprocUnpin(){after}").into_bytes())
+}
+
+const PIN: &[u8] = b"package runtime
+
+import _ \"unsafe\" // for go:linkname
+
+//go:linkname procPin runtime.procPin
+func procPin() int
+
+//go:linkname procUnpin runtime.procUnpin
+func procUnpin()
+";
 
 /// Where a file of the library goes below build/go, if this plugin has use for it: Go compiles no package whose imports are
 /// missing, and each world has its own bindings.
