@@ -162,20 +162,28 @@ fn swap_many(bed: &Bed, count: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     Ok(memory)
 }
 
-/// The same load over 500 routes, each with a plugin of its own, and over one.
+/// The same load on a node with one plugin; on one with 500, over the route of one of them; and over all of their routes.
 pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::Result<Vec<Row>> {
+    let alone = Bed::start(binary, &folder.join("one-plugin"), 1)?;
     let bed = Bed::start(binary, &folder.join("many-plugins"), MANY)?;
-    let one = bed.load("many-plugins", "1-of-500", "/s/p0");
-    let all = Load {
+    // Both rotate, which costs the load's generator more than a fixed request.
+    let rotating = |bed: &Bed, system, paths| Load {
         beside: None,
-        rotate: Some(MANY),
-        ..bed.load("many-plugins", "500-of-500", "/s/p")
+        rotate: Some(paths),
+        ..bed.load("many-plugins", system, "/s/p")
     };
+    let loads = [
+        rotating(&alone, "1-of-1", 1),
+        rotating(&bed, "1-of-500", 1),
+        rotating(&bed, "500-of-500", MANY),
+    ];
+    let [.., all] = &loads;
     all.run(&bed.folder, seconds.max(2), CONNECTIONS)?; // makes the instances
-    let (mut of_one, mut of_all) = (Vec::new(), Vec::new());
+    let mut samples = [const { Vec::new() }; 3];
     for _ in 0..rounds {
-        of_one.push(one.run(&bed.folder, seconds, CONNECTIONS)?);
-        of_all.push(all.run(&bed.folder, seconds, CONNECTIONS)?);
+        for (load, samples) in loads.iter().zip(&mut samples) {
+            samples.push(load.run(&bed.folder, seconds, CONNECTIONS)?);
+        }
     }
     let memory = Row {
         case: "many-plugins".into(),
@@ -188,11 +196,9 @@ pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::
         cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
         ..latencies(system, samples)
     };
-    Ok(vec![
-        figures("1-of-500", &of_one),
-        figures("500-of-500", &of_all),
-        memory,
-    ])
+    let rows = loads.iter().zip(&samples);
+    let rows = rows.map(|(load, samples)| figures(load.system, samples));
+    Ok(rows.chain([memory]).collect())
 }
 
 fn latencies(system: &str, samples: &[Sample]) -> Row {
