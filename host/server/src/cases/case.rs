@@ -56,6 +56,7 @@ struct CaseEntry {
     name: String,
     step: Option<String>,
     configuration: Option<Value>,
+    times: Option<u16>,
     #[serde(default)]
     request: RequestEntry,
     response: Option<ResponseEntry>,
@@ -104,6 +105,8 @@ pub struct Case {
     pub step: Option<Step>,
     /// Absent in a case that holds whatever the configuration is ([`ANY`]).
     pub configuration: Option<Value>,
+    /// How often it is asked, at least once: what is expected becomes of the last.
+    pub times: u16,
     pub exchange: CaseExchange,
     pub expect: Value,
 }
@@ -170,6 +173,11 @@ impl CaseEntry {
                     .with_context(|| format!("there is no step \"{name}\""))?,
             ),
         };
+        let times = self.times.unwrap_or(1);
+        ensure!(
+            (1..=TIMES_MAX).contains(&times),
+            "`times` is {times}; it may be 1 to {TIMES_MAX}"
+        );
         let mut query = String::new();
         for (name, value) in &self.request.query {
             uri::set_query_parameter(&mut query, name, value);
@@ -204,6 +212,7 @@ impl CaseEntry {
                 Some(any) if any == ANY => None,
                 Some(configuration) => Some(configuration.clone()),
             },
+            times,
             exchange,
             expect: self.expect,
         })
@@ -309,6 +318,8 @@ impl Exchange for CaseExchange {
     }
 }
 
+/// A node runs cases before a version takes traffic, and waits for them.
+const TIMES_MAX: u16 = 1000;
 /// What stands for the configuration where a node is to try the case with that of each binding.
 const ANY: &str = "binding";
 
@@ -363,6 +374,10 @@ mod tests {
             (
                 "[[case]]\nname = 'x'\nrequest = { header = {} }\nexpect = {}",
                 "header",
+            ),
+            (
+                "[[case]]\nname = 'x'\ntimes = 0\nexpect = {}",
+                "`times` is 0",
             ),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());

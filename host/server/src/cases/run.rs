@@ -60,7 +60,7 @@ pub async fn plugin(
 /// As [`plugin`].
 pub async fn function(function: &Arc<Function>, surroundings: &Surroundings, case: &Case) -> Ran {
     let services = Arc::new(CaseServices::new(surroundings.clone()));
-    let actual = invoke(function.clone(), &services, case.exchange.clone()).await;
+    let actual = invoke(function.clone(), &services, case).await;
     compared(case, actual, &services)
 }
 
@@ -123,7 +123,14 @@ async fn decide(
         Decision::Call => {}
     }
     let pool = Pool::new(binding);
-    let decision = match step {
+    for _ in 1..case.times {
+        _ = ask(&pool, step, exchange.clone()).await; // what is expected becomes of the last
+    }
+    Ok(ask(&pool, step, exchange).await.unwrap_or_else(fault_value))
+}
+
+async fn ask(pool: &Pool, step: Step, exchange: Arc<dyn Exchange>) -> Result<Value, Fault> {
+    match step {
         Step::Authorizer => pool.authorize(exchange).await.map(verdict_value),
         Step::Throttle => pool.admit(exchange).await.map(admission_value),
         Step::Validator => pool.validate(exchange).await.map(validity_value),
@@ -140,8 +147,7 @@ async fn decide(
                 .await
                 .map(|()| json!({ "written": true }))
         }
-    };
-    Ok(decision.unwrap_or_else(fault_value))
+    }
 }
 
 /// Everything that can be granted: whether a binding grants it is not what a case is about.
@@ -169,11 +175,7 @@ fn limits() -> Limits {
     }
 }
 
-async fn invoke(
-    function: Arc<Function>,
-    services: &Arc<CaseServices>,
-    exchange: CaseExchange,
-) -> Value {
+async fn invoke(function: Arc<Function>, services: &Arc<CaseServices>, case: &Case) -> Value {
     let options = FunctionOptions {
         name: "function".to_owned(),
         environment: Vec::new(),
@@ -183,6 +185,13 @@ async fn invoke(
         reuse: true,
     };
     let pool = FunctionPool::new(function, options, services.clone(), Arc::default());
+    for _ in 1..case.times {
+        _ = send(&pool, case.exchange.clone()).await; // what is expected becomes of the last
+    }
+    send(&pool, case.exchange.clone()).await
+}
+
+async fn send(pool: &FunctionPool, exchange: CaseExchange) -> Value {
     let next = exchange.response().map(|(status, headers)| {
         let mut next = Response::new(exchange.response_body().cloned().unwrap_or_default());
         (*next.status_mut(), *next.headers_mut()) = (status, headers.clone());

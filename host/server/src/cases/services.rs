@@ -1,9 +1,11 @@
-//! What a plugin reaches outside while its cases run: what the case says, and nothing else.
+//! What a plugin reaches outside while its cases run: what the case says, and nothing else. For buckets and quotas time stands
+//! still, so that a case comes out the same at any hour and on any machine.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response};
+use tidegate_model::bucket::{self, Rate};
 use tidegate_sandbox::capabilities::keyvalue::Table;
 use tidegate_sandbox::capabilities::{Services, Waiting};
 use tidegate_sandbox::wit::{
@@ -13,13 +15,13 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::case::Surroundings;
 use crate::services::quota::{self, Taking};
-use crate::services::rate_limit::Buckets;
 
 /// The services of one case.
 pub struct CaseServices {
     surroundings: Surroundings,
-    buckets: Buckets,
-    /// What was taken of each quota: a case is over before a period is.
+    /// When each bucket will be full, in nanoseconds.
+    buckets: Mutex<BTreeMap<String, u64>>,
+    /// What was taken of each quota.
     quotas: Mutex<BTreeMap<String, u32>>,
     told: Mutex<Told>,
 }
@@ -48,7 +50,7 @@ impl CaseServices {
     pub fn new(surroundings: Surroundings) -> Self {
         Self {
             surroundings,
-            buckets: Buckets::default(),
+            buckets: Mutex::default(),
             quotas: Mutex::default(),
             told: Mutex::default(),
         }
@@ -96,20 +98,37 @@ impl Services for CaseServices {
     }
 
     fn take_token(&self, scope: &str, key: &str, rate: f64, burst: u32) -> Taken {
-        self.buckets.take(scope, key, rate, burst)
+        let Some(rate) = Rate::new(rate, burst) else {
+            return Taken::Rejected(u32::MAX);
+        };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(bucket) = value_at(&mut buckets, format!("{scope} {key}")) else {
+            return Taken::Rejected(u32::MAX);
+        };
+        match rate.take(*bucket, 0) {
+            bucket::Taken::Admitted { full_at, left } => {
+                *bucket = full_at;
+                Taken::Admitted(left)
+            }
+            bucket::Taken::Rejected { retry_after } => {
+                let milliseconds = retry_after.as_nanos().div_ceil(1_000_000);
+                Taken::Rejected(u32::try_from(milliseconds).unwrap_or(u32::MAX))
+            }
+        }
     }
 
     fn take_quota(&self, scope: &str, key: &str, amount: u32, terms: QuotaTerms) -> Taking {
         let terms = quota::terms_of(terms);
         let name = format!("{scope} {} {key}", terms.period.as_str());
         let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = quotas.entry(name).or_default();
+        let Some(used) = value_at(&mut quotas, name) else {
+            return Err(Box::pin(async { Err(NO_ROOM.to_owned()) }));
+        };
         let left = terms
             .limit
             .saturating_sub(terms.offset)
             .saturating_sub(*used);
-        let now = quota::now();
-        let renews_in = terms.period.at(now).ends - now;
+        let renews_in = terms.period.at(NOW).ends - NOW;
         let standing = |left| QuotaStanding {
             left,
             renews_in_ms: u32::try_from(renews_in).unwrap_or(u32::MAX),
@@ -180,7 +199,59 @@ impl Services for CaseServices {
     }
 }
 
+/// The value of this name, made where it is not there yet; none where there is no room for it.
+fn value_at<T: Default>(values: &mut BTreeMap<String, T>, name: String) -> Option<&mut T> {
+    let room = values.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX;
+    (room || values.contains_key(&name)).then(|| values.entry(name).or_default())
+}
+
+/// Buckets, and quotas.
+const NAMES_MAX: usize = 10_000;
+const NAME_BYTES_MAX: usize = 4096;
+const NO_ROOM: &str = "a case has no room for this quota";
+/// In milliseconds since 1970: 2023 began, on a Sunday, so days, weeks and months do.
+const NOW: u64 = 1_672_531_200_000;
 /// What a plugin says beyond it is not kept.
 const TOLD_BYTES_MAX: usize = 1 << 20;
 /// That a line takes beside its text.
 const LINE_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wit::QuotaPeriod::{Day, Month, Week};
+
+    #[test]
+    fn a_bucket_does_not_fill_and_periods_have_just_begun() {
+        let services = CaseServices::new(Surroundings::default());
+        let token = || match services.take_token("case/test", "ann", 4.0, 2) {
+            Taken::Admitted(left) => Ok(left),
+            Taken::Rejected(retry_ms) => Err(retry_ms),
+        };
+        assert_eq!(
+            [token(), token(), token(), token()],
+            [Ok(1), Ok(0), Err(250), Err(250)]
+        );
+
+        for (period, days) in [(Day, 1), (Week, 7), (Month, 31)] {
+            let terms = QuotaTerms {
+                limit: 3,
+                offset: 1,
+                period,
+            };
+            let take = |amount| match services.take_quota("case/test", "ann", amount, terms) {
+                Ok(QuotaTaken::Admitted(standing)) => Ok((standing.left, standing.renews_in_ms)),
+                Ok(QuotaTaken::Exceeded(standing)) => Err((standing.left, standing.renews_in_ms)),
+                Err(_) => panic!("a case waits for nothing"),
+            };
+            let ends = days * 86_400_000;
+            let taken = [take(1), take(2), take(1), take(0), take(1)];
+            let (one, none) = ((1, ends), (0, ends));
+            assert_eq!(
+                taken,
+                [Ok(one), Err(one), Ok(none), Ok(none), Err(none)],
+                "{days}"
+            );
+        }
+    }
+}

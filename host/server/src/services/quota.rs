@@ -364,7 +364,7 @@ pub fn terms_of(terms: QuotaTerms) -> Terms {
 }
 
 /// Milliseconds since 1970, UTC.
-pub fn now() -> u64 {
+fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
