@@ -183,6 +183,20 @@ bool tg_take_token(tg_text bucket, double rate, uint32_t burst, uint32_t *retry_
     return false;
 }
 
+bool tg_take_quota(tg_text quota, uint32_t amount, tg_terms terms, tg_taken *taken, tg_text *error) {
+    plugin_string_t key = lend(quota), reason;
+    tidegate_gateway_quota_terms_t its_terms = {terms.limit, terms.offset, (uint8_t)terms.period};
+    tidegate_gateway_quota_taken_t outcome;
+    if (!tidegate_gateway_quota_take(&key, amount, &its_terms, &outcome, &reason)) {
+        *error = adopt_string(&reason);
+        return false;
+    }
+    bool admitted = outcome.tag == TIDEGATE_GATEWAY_QUOTA_TAKEN_ADMITTED;
+    tidegate_gateway_quota_standing_t standing = outcome.val.admitted; /* exceeded has the same place and type */
+    *taken = (tg_taken){admitted, standing.left, standing.renews_in_ms};
+    return true;
+}
+
 bool tg_secret(tg_text name, tg_text *value) LOOK_UP(secrets, get)
 
 void tg_count(tg_text event, uint32_t amount) {
@@ -355,16 +369,18 @@ bool exports_tidegate_gateway_authorizer_authorize(plugin_list_option_string_t *
 #endif
 
 #ifdef TG_THROTTLE
+tg_admission tg_reject(uint32_t retry_ms) { return (tg_admission){TG_REJECT, retry_ms}; }
+tg_admission tg_exceeded(uint32_t renews_in_ms) { return (tg_admission){TG_EXCEEDED, renews_in_ms}; }
+
 bool exports_tidegate_gateway_throttle_admit(plugin_list_option_string_t *given,
                                              exports_tidegate_gateway_throttle_admission_t *admission,
                                              plugin_string_t *error) {
     tg_text reason = TG("");
-    uint32_t retry_ms = 0;
+    tg_admission decision = {TG_ADMIT, 0};
     TAKE(given);
-    bool decided = tg_admit(&retry_ms, &reason);
-    admission->tag = retry_ms ? EXPORTS_TIDEGATE_GATEWAY_THROTTLE_ADMISSION_REJECT
-                              : EXPORTS_TIDEGATE_GATEWAY_THROTTLE_ADMISSION_ADMIT;
-    admission->val.reject = retry_ms;
+    bool decided = tg_admit(&decision, &reason);
+    admission->tag = (uint8_t)decision.kind;
+    admission->val.reject = decision.retry_ms; /* exceeded has the same place and type */
     return finish(decided, reason, error);
 }
 #endif

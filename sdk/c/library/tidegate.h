@@ -154,6 +154,21 @@ void tg_cache_delete(tg_text key);
 /* Grant: rate-limit. True where there was a token; otherwise retry_ms is the time until there is one. */
 bool tg_take_token(tg_text bucket, double rate, uint32_t burst, uint32_t *retry_ms);
 
+enum tg_period { TG_DAY, TG_WEEK, TG_MONTH };
+/* What a quota allows: limit in one period; offset is subtracted from it in the period of the first use. */
+typedef struct {
+    uint32_t limit, offset;
+    enum tg_period period;
+} tg_terms;
+/* How a quota stands: what may still be taken, and the time until the next period begins. */
+typedef struct {
+    bool admitted; /* otherwise nothing was taken */
+    uint32_t left, renews_in_ms;
+} tg_taken;
+/* Grant: quota. Takes amount, 0 to look only; it counts for all nodes. False where that is not possible, for the reason in
+ * error. */
+bool tg_take_quota(tg_text quota, uint32_t amount, tg_terms terms, tg_taken *taken, tg_text *error);
+
 /* Grant: secrets. */
 bool tg_secret(tg_text name, tg_text *value);
 
@@ -218,8 +233,16 @@ tg_verdict tg_unauthorized(tg_text challenge);
 tg_verdict tg_forbidden(tg_text reason);
 bool tg_authorize(tg_verdict *verdict, tg_text *error);
 
-/* retry_ms stays 0 to admit, or is the milliseconds until a retry can succeed. */
-bool tg_admit(uint32_t *retry_ms, tg_text *error);
+typedef struct {
+    enum { TG_ADMIT, TG_REJECT, TG_EXCEEDED } kind; /* one that is left alone admits */
+    uint32_t retry_ms;
+} tg_admission;
+
+/* 429; the milliseconds until a retry can succeed. */
+tg_admission tg_reject(uint32_t retry_ms);
+/* 429, of a quota; the milliseconds until it begins anew. */
+tg_admission tg_exceeded(uint32_t renews_in_ms);
+bool tg_admit(tg_admission *admission, tg_text *error);
 
 typedef struct {
     enum { TG_VALID, TG_INVALID_PARAMETERS, TG_INVALID_BODY, TG_UNSUPPORTED_MEDIA_TYPE } kind;

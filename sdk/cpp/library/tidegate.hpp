@@ -67,11 +67,15 @@ using Verdict = std::variant<Allow, Unauthorized, Forbidden>;
 
 // Proceed.
 struct Admit {};
-// 429; a retry can succeed after this many milliseconds, at least 1.
+// 429; a retry can succeed after this many milliseconds.
 struct Reject {
     std::uint32_t retry_ms;
 };
-using Admission = std::variant<Admit, Reject>;
+// 429, of a quota; it begins anew after this many milliseconds.
+struct Exceeded {
+    std::uint32_t renews_in_ms;
+};
+using Admission = std::variant<Admit, Reject, Exceeded>;
 
 // Proceed.
 struct Valid {};
@@ -346,6 +350,34 @@ inline std::optional<std::uint32_t> take(std::string_view bucket, double rate, s
 }
 }  // namespace rate_limit
 
+// What may be taken in a day, week or month, counted for all nodes. Grant: quota.
+namespace quota {
+enum class Period { day = TG_DAY, week = TG_WEEK, month = TG_MONTH };
+struct Terms {
+    // In one period.
+    std::uint32_t limit;
+    Period period;
+    // Subtracted from the limit in the period of the first use.
+    std::uint32_t offset = 0;
+};
+struct Taken {
+    // Otherwise nothing was taken.
+    bool admitted;
+    // What may still be taken in this period.
+    std::uint32_t left;
+    // The milliseconds until the next one begins.
+    std::uint32_t renews_in_ms;
+};
+// Takes `amount`, 0 to look only; an Error where that is not possible.
+inline Result<Taken> take(std::string_view quota, std::uint32_t amount, Terms terms) {
+    tg_taken taken;
+    tg_text error;
+    tg_terms its_terms = {terms.limit, terms.offset, static_cast<tg_period>(terms.period)};
+    if (!tg_take_quota(text(quota), amount, its_terms, &taken, &error)) return Error{std::string(view(error))};
+    return Taken{taken.admitted, taken.left, taken.renews_in_ms};
+}
+}  // namespace quota
+
 // Secrets by name. Grant: secrets.
 namespace secrets {
 inline std::optional<std::string_view> get(std::string_view name) { return details::look_up(tg_secret, name); }
@@ -495,6 +527,15 @@ inline void give(tg_verdict *out, const Verdict &verdict) {
     std::visit(cases, verdict);
 }
 
+inline void give(tg_admission *out, const Admission &admission) {
+    auto cases = Match{
+        [&](const Admit &) { *out = {tg_admission::TG_ADMIT, 0}; },
+        [&](const Reject &it) { *out = {tg_admission::TG_REJECT, it.retry_ms}; },
+        [&](const Exceeded &it) { *out = {tg_admission::TG_EXCEEDED, it.renews_in_ms}; },
+    };
+    std::visit(cases, admission);
+}
+
 inline void give(tg_validity *out, const Validity &validity) {
     auto cases = Match{
         [&](const Valid &) { *out = {tg_validity::TG_VALID, TG("")}; },
@@ -549,10 +590,8 @@ inline void give(tg_plan *out, const Plan &plan) {
 
 #ifdef TG_THROTTLE
 #define TIDEGATE_THROTTLE_(Plugin)                                                                \
-    extern "C" bool tg_admit(std::uint32_t *retry_ms, tg_text *error) {                           \
-        TIDEGATE_DECIDE_(Plugin, admit, [&](const tidegate::Admission &it) {                      \
-            if (const tidegate::Reject *reject = std::get_if<tidegate::Reject>(&it)) *retry_ms = reject->retry_ms; \
-        })                                                                                        \
+    extern "C" bool tg_admit(tg_admission *admission, tg_text *error) {                           \
+        TIDEGATE_DECIDE_(Plugin, admit, [&](const tidegate::Admission &it) { tidegate::details::give(admission, it); }) \
     }
 #else
 #define TIDEGATE_THROTTLE_(Plugin)

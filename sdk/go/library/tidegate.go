@@ -22,6 +22,7 @@ import (
 	host_log "tidegate/bindings/tidegate_gateway_log"
 	host_output "tidegate/bindings/tidegate_gateway_log_output"
 	host_metrics "tidegate/bindings/tidegate_gateway_metrics"
+	host_quota "tidegate/bindings/tidegate_gateway_quota"
 	host_rate "tidegate/bindings/tidegate_gateway_rate_limit"
 	host_request "tidegate/bindings/tidegate_gateway_request"
 	host_request_body "tidegate/bindings/tidegate_gateway_request_body"
@@ -191,8 +192,32 @@ func Unauthorized(challenge string) Verdict {
 // Forbidden is 403; the reason is for the log.
 func Forbidden(reason string) Verdict { return Verdict{Kind: VerdictForbidden, Text: reason} }
 
-// Admission is a throttle's decision: zero admits, otherwise the milliseconds until a retry can succeed.
-type Admission struct{ RetryMs uint32 }
+// Admission is a throttle's decision: made by Admit, Reject or Exceeded; its zero value admits.
+type Admission struct {
+	Kind    AdmissionKind
+	RetryMs uint32
+}
+
+// AdmissionKind names the outcomes.
+type AdmissionKind uint8
+
+// The outcomes.
+const (
+	AdmissionAdmit AdmissionKind = iota
+	AdmissionReject
+	AdmissionExceeded
+)
+
+// Admit proceeds.
+func Admit() Admission { return Admission{} }
+
+// Reject is 429, with the milliseconds until a retry can succeed.
+func Reject(retryMs uint32) Admission { return Admission{Kind: AdmissionReject, RetryMs: retryMs} }
+
+// Exceeded is 429 of a quota, with the milliseconds until it begins anew.
+func Exceeded(renewsInMs uint32) Admission {
+	return Admission{Kind: AdmissionExceeded, RetryMs: renewsInMs}
+}
 
 // Validity is a validator's decision: its zero value is valid.
 type Validity struct {
@@ -440,6 +465,46 @@ func TakeToken(bucket string, rate float64, burst uint32) (admitted bool, retryM
 		return true, 0
 	}
 	return false, taken.Rejected()
+}
+
+// QuotaPeriod is how long a quota counts; each begins at midnight, UTC.
+type QuotaPeriod uint8
+
+// The periods.
+const (
+	Day QuotaPeriod = iota
+	Week
+	Month
+)
+
+// QuotaTerms are what a quota allows: Limit in one period; Offset is subtracted from it in the period of the first use.
+type QuotaTerms struct {
+	Limit, Offset uint32
+	Period        QuotaPeriod
+}
+
+// QuotaTaken is how a quota stands: what may still be taken, and the milliseconds until the next period begins. Where it did
+// not admit, nothing was taken.
+type QuotaTaken struct {
+	Admitted         bool
+	Left, RenewsInMs uint32
+}
+
+// TakeQuota takes an amount from a quota, 0 to look only; it counts for all nodes. The error says why that is not possible.
+// Grant: quota.
+func TakeQuota(quota string, amount uint32, terms QuotaTerms) (QuotaTaken, error) {
+	its := host_quota.Terms{Limit: terms.Limit, Offset: terms.Offset, Period: uint8(terms.Period)}
+	result := host_quota.Take(quota, amount, its)
+	if result.IsErr() {
+		return QuotaTaken{}, errors.New(result.Err())
+	}
+	taken := result.Ok()
+	if taken.Tag() == host_quota.TakenAdmitted {
+		standing := taken.Admitted()
+		return QuotaTaken{true, standing.Left, standing.RenewsInMs}, nil
+	}
+	standing := taken.Exceeded()
+	return QuotaTaken{false, standing.Left, standing.RenewsInMs}, nil
 }
 
 // Secret is a secret by its name. Grant: secrets.

@@ -36,7 +36,7 @@ declare module "tidegate" {
   }
 
   export type Verdict = { tag: "allow" | "unauthorized" | "forbidden"; val?: unknown };
-  export type Admission = { tag: "admit" | "reject"; val?: number };
+  export type Admission = { tag: "admit" | "reject" | "exceeded"; val?: number };
   export type Validity = { tag: string; val?: string };
   export type Edit = { tag: string; val: unknown };
   export type Respond = { tag: "respond"; val: unknown };
@@ -85,6 +85,8 @@ declare module "tidegate" {
   export function admit(): Admission;
   /** 429; a retry can succeed after this many milliseconds. */
   export function reject(retryMs: number): Admission;
+  /** 429, of a quota; it begins anew after this many milliseconds. */
+  export function exceeded(renewsInMs: number): Admission;
 
   export function valid(): Validity;
   export function invalidParameters(message: string): Validity;
@@ -184,6 +186,28 @@ declare module "tidegate/rate-limit" {
     rate: number,
     burst: number,
   ): { tag: "admitted" | "rejected"; val: number };
+}
+
+/** Capability and grant: `quota`. */
+declare module "tidegate/quota" {
+  export interface Terms {
+    /** In one period. */
+    limit: number;
+    period: "day" | "week" | "month";
+    /** Subtracted from the limit in the period of the first use; 0 unless given. */
+    offset?: number;
+  }
+  /** What may still be taken, and the milliseconds until the next period begins. */
+  export interface Standing {
+    left: number;
+    renewsInMs: number;
+  }
+  /** Takes the amount, 0 to look only; it counts for all nodes. Throws why that is not possible. */
+  export function take(
+    key: string,
+    amount: number,
+    terms: Terms,
+  ): { tag: "admitted" | "exceeded"; val: Standing };
 }
 
 /** Capability and grant: `secrets`. */

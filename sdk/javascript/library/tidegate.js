@@ -63,6 +63,7 @@ export const forbidden = (reason) => ({ tag: "forbidden", val: reason });
 
 export const admit = () => ({ tag: "admit" });
 export const reject = (retryMs) => ({ tag: "reject", val: retryMs });
+export const exceeded = (renewsInMs) => ({ tag: "exceeded", val: renewsInMs });
 
 export const valid = () => ({ tag: "valid" });
 export const invalidParameters = (message) => ({ tag: "invalid-parameters", val: message });

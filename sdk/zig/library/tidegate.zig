@@ -50,6 +50,8 @@ pub const Admission = union(enum) {
     admit,
     /// 429; the milliseconds until a retry can succeed.
     reject: u32,
+    /// 429, of a quota; the milliseconds until it begins anew.
+    exceeded: u32,
 };
 
 pub const Validity = union(enum) {
@@ -592,6 +594,47 @@ pub const rate_limit = struct {
     }
 };
 
+/// What may be taken in a day, week or month, counted for all nodes. Grant: `quota`.
+pub const quota = struct {
+    const host = struct {
+        extern "tidegate:gateway/quota@0.1.0" fn take([*]const u8, usize, u32, u32, u32, u32, *Result(LoweredTaken)) void;
+    };
+    const LoweredTaken = extern struct { tag: u8, left: u32, renews_in_ms: u32 };
+
+    pub const Period = enum(u32) { day, week, month };
+
+    pub const Terms = struct {
+        /// In one period.
+        limit: u32,
+        /// Subtracted from the limit in the period of the first use.
+        offset: u32 = 0,
+        period: Period,
+    };
+
+    pub const Standing = struct {
+        /// What may still be taken in this period.
+        left: u32,
+        /// The milliseconds until the next one begins.
+        renews_in_ms: u32,
+    };
+
+    pub const Taken = union(enum) {
+        admitted: Standing,
+        /// Nothing was taken.
+        exceeded: Standing,
+    };
+
+    /// Takes `amount`, 0 to look only; an error where that is not possible.
+    pub fn take(key: []const u8, amount: u32, terms: Terms) !Taken {
+        var result: Result(LoweredTaken) = undefined;
+        host.take(key.ptr, key.len, amount, terms.limit, terms.offset, @backingInt(terms.period), &result);
+        if (result.tag != 0) return fail(result.payload.err.slice());
+        const taken = result.payload.ok;
+        const standing: Standing = .{ .left = taken.left, .renews_in_ms = taken.renews_in_ms };
+        return if (taken.tag == 0) .{ .admitted = standing } else .{ .exceeded = standing };
+    }
+};
+
 /// Secrets by name. Grant: `secrets`.
 pub const secrets = struct {
     const host = struct {
@@ -664,12 +707,15 @@ pub fn exportPlugin(comptime Plugin: type) void {
             return succeeded(LoweredVerdict, lowerVerdict(verdict));
         }
 
-        fn admit(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(OptionalNumber) {
+        fn admit(values: [*]const OptionalText, len: usize) callconv(.c) *const Result(LoweredAdmission) {
             current = .{ .values = values[0..len] };
-            const admission: Admission = plugin.admit() catch |failed| return failedWith(OptionalNumber, failed);
-            return succeeded(OptionalNumber, switch (admission) {
-                .admit => .{ .some = 0, .value = 0 },
-                .reject => |retry_ms| .{ .some = 1, .value = retry_ms },
+            const admission: Admission = plugin.admit() catch |failed| return failedWith(LoweredAdmission, failed);
+            return succeeded(LoweredAdmission, .{
+                .tag = @backingInt(std.meta.activeTag(admission)), // the union's order is the variant's
+                .retry_ms = switch (admission) {
+                    .admit => 0,
+                    .reject, .exceeded => |retry_ms| retry_ms,
+                },
             });
         }
 
@@ -801,6 +847,8 @@ fn lowerVerdict(verdict: Verdict) LoweredVerdict {
         .unauthorized, .forbidden => |reason| .{ .reason = .of(reason) },
     } };
 }
+
+const LoweredAdmission = extern struct { tag: u8, retry_ms: u32 };
 
 const LoweredOutcome = extern struct {
     tag: u8,

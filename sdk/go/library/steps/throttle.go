@@ -19,8 +19,12 @@ func Admit(given []types.Option[string]) types.Result[host.Admission, string] {
 	if err != nil {
 		return types.Err[host.Admission, string](err.Error())
 	}
-	if admission.RetryMs > 0 {
+	switch admission.Kind {
+	case tidegate.AdmissionReject:
 		return types.Ok[host.Admission, string](host.MakeAdmissionReject(admission.RetryMs))
+	case tidegate.AdmissionExceeded:
+		return types.Ok[host.Admission, string](host.MakeAdmissionExceeded(admission.RetryMs))
+	default:
+		return types.Ok[host.Admission, string](host.MakeAdmissionAdmit())
 	}
-	return types.Ok[host.Admission, string](host.MakeAdmissionAdmit())
 }

@@ -9,7 +9,7 @@ An exception in ``configure`` refuses the deployment with its text. In a step it
 binding's fault policy applies, and the traceback is in the log.
 
 What the host offers beside the request are modules, to be named in plugin.toml's ``capabilities``: ``tidegate.crypto``,
-``jwks``, ``rate_limit``, ``api_keys``, ``shared_cache``, ``http_client``, ``secrets``, ``metrics``, ``log_output``,
+``jwks``, ``rate_limit``, ``quota``, ``api_keys``, ``shared_cache``, ``http_client``, ``secrets``, ``metrics``, ``log_output``,
 ``request_body``, ``response_body``. Units and bounds are documented in the WIT package ``tidegate:gateway``.
 
 Outside a component the types work and the host's functions raise, so that decisions can be tested with any test runner.
@@ -139,7 +139,14 @@ class Reject:
     retry_ms: int
 
 
-Admission = Union[Admit, Reject]
+@dataclass(frozen=True)
+class Exceeded:
+    """429, of a quota; it begins anew after this many milliseconds."""
+
+    renews_in_ms: int
+
+
+Admission = Union[Admit, Reject, Exceeded]
 
 
 @dataclass(frozen=True)

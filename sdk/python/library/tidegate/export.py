@@ -61,6 +61,8 @@ def throttle() -> type:
                 return its.Admission_Admit()
             case tidegate.Reject(retry_ms):
                 return its.Admission_Reject(retry_ms)
+            case tidegate.Exceeded(renews_in_ms):
+                return its.Admission_Exceeded(renews_in_ms)
         raise _no_answer("admit", admission)
 
     return _step("admit", decide)
