@@ -22,7 +22,7 @@ fn seconds_until_midnight() -> u64 {
 }
 
 /// A day that begins in the middle of a test begins its quotas anew.
-async fn not_at_midnight() {
+pub async fn not_at_midnight() {
     until_within(3 * PATIENCE, "the day is not about to end", async || {
         (seconds_until_midnight() > 45).then_some(())
     })

@@ -11,6 +11,7 @@ use tidegate_tests::{Api, Author, Operation, TestNode, TestOrigin, binary, fixtu
 use tokio::process::Command;
 
 use crate::jwt::Provider;
+use crate::quotas::not_at_midnight;
 
 #[tokio::test]
 async fn rust_plugins_go_from_an_empty_folder_into_a_running_node() {
@@ -44,13 +45,13 @@ async fn javascript_plugins_go_from_an_empty_folder_into_a_running_node() {
 
 #[tokio::test]
 async fn typescript_plugins_go_from_an_empty_folder_into_a_running_node() {
-    goes_round("typescript", &TEMPLATES[..2]).await;
+    goes_round("typescript", &TEMPLATES[..3]).await;
 }
 
-/// An interpreter of 18 MiB takes half a minute for each: two show all that is the language's own.
+/// An interpreter of 18 MiB takes half a minute for each: three show all that is the language's own.
 #[tokio::test]
 async fn python_plugins_go_from_an_empty_folder_into_a_running_node() {
-    goes_round("python", &TEMPLATES[..2]).await;
+    goes_round("python", &TEMPLATES[..3]).await;
 }
 
 #[tokio::test]
@@ -237,8 +238,8 @@ fn new_refuses_what_cannot_be_a_plugin() {
             "no step \"authoriser\"",
         ),
         (
-            ["--lang", "c", "--step", "throttle", "guard"],
-            "no template for throttle in c",
+            ["--lang", "c", "--step", "validator", "guard"],
+            "no template for validator in c",
         ),
         (
             ["--lang", "cobol", "--step", "authorizer", "guard"],
@@ -252,7 +253,7 @@ fn new_refuses_what_cannot_be_a_plugin() {
     }
 }
 
-/// Follows the README, writes the other templates, and puts the first two into running nodes.
+/// Follows the README, writes the other templates, and puts the first three into running nodes.
 async fn goes_round(language: &str, templates: &[(&str, &str)]) {
     let author = Author::default();
     for (step, name) in templates {
@@ -266,6 +267,7 @@ async fn goes_round(language: &str, templates: &[(&str, &str)]) {
     }
     authorizes(&author, language).await;
     transforms(&author, language).await;
+    throttles(&author, language).await;
 }
 
 /// The example of the language passes its own cases, and does on a node what they say: with a key of the node's, and with
@@ -366,8 +368,8 @@ async fn answers_by(author: &Author, language: &str, edit: impl Fn(&Author)) -> 
 fn writes(author: &Author, language: &str, step: &str, name: &str) {
     author.done(&["new", "--lang", language, "--step", step, name]);
     let told = json_of(&author.plugin_with_cache(&["test", name]));
-    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
-    assert_eq!(figures, (Some(4), Some(0)), "{language} {step}: {told:#}");
+    assert_eq!(told["passed"], cases(step), "{language}: {told:#}");
+    assert_eq!(told["failed"], 0, "{language} {step}: {told:#}");
 }
 
 /// A node could load it, and it asks for what it needs.
@@ -381,11 +383,19 @@ fn is_what_it_should_be(author: &Author, step: &str, name: &str) {
     let grants = match step {
         "authorizer" => json!(["crypto"]),
         "log-sink" => json!(["log-output"]),
+        "throttle" => json!(["rate-limit", "quota"]),
         _ => json!([]),
     };
     assert_eq!(component["grants"], grants, "{told:#}");
     assert_eq!(component["configuration_schema"]["type"], "object");
-    assert_eq!(component["cases"], 4);
+    assert_eq!(component["cases"], cases(step));
+}
+
+/// How many cases a step's template has.
+fn cases(step: &str) -> usize {
+    let file = root().join(format!("sdk/template/{step}.cases.toml"));
+    let text = fs::read_to_string(file).unwrap();
+    text.matches("[[case]]").count()
 }
 
 /// What a command told, or why it told nothing.
@@ -468,6 +478,47 @@ async fn transforms(author: &Author, language: &str) {
     }
 }
 
+/// The throttle: one caller has used up the burst, the other the day.
+async fn throttles(author: &Author, language: &str) {
+    not_at_midnight().await;
+    let limited = |configuration: Value| {
+        Operation::mock("hello").binding(json!({
+            "step": "throttle",
+            "plugin": "clients",
+            "configuration": configuration,
+            "grants": { "rate-limit": true, "quota": true },
+        }))
+    };
+    let slowly = limited(json!({ "rate": 0.01, "burst": 3 }));
+    let daily = limited(json!({ "rate": 1000, "burst": 1000, "limit": 2 }));
+    let api = Api::new().route("GET /slowly", slowly);
+    let node = TestNode::with("")
+        .api(&api.route("GET /daily", daily))
+        .plugin("clients", &author.component("clients"))
+        .start()
+        .await;
+    let ask = async |path: &str, client: &str| {
+        let request = node.build("GET", path).header("x-client", client);
+        node.ask(request).await
+    };
+    for (path, client, admitted, message, seconds) in [
+        ("/test/slowly", "ann", 3, "Too Many Requests", 1..=100),
+        ("/test/daily", "bob", 2, "Limit Exceeded", 1..=86_400),
+    ] {
+        for _ in 0..admitted {
+            ask(path, client).await.assert_status(200);
+        }
+        let refused = ask(path, client).await;
+        refused.assert_error(429, message);
+        let retry_after: u64 = refused.header("retry-after").parse().expect("seconds");
+        assert!(seconds.contains(&retry_after), "{language}: {retry_after}");
+        // Not the other route's caller: bindings of one stage share their buckets.
+        ask(path, &format!("not {client}")).await.assert_status(200);
+    }
+    let nobody = node.get("/test/slowly").await;
+    nobody.assert_error(429, "Too Many Requests");
+}
+
 /// The plugin on the node has the name that the author gave it.
 async fn swap(author: &Author, node: &TestNode, plugin: &str) {
     let output = Command::new(binary())
@@ -485,6 +536,7 @@ async fn swap(author: &Author, node: &TestNode, plugin: &str) {
 const TEMPLATES: &[(&str, &str)] = &[
     ("authorizer", "guard"),
     ("request-transform", "capitals"),
+    ("throttle", "clients"),
     ("response-transform", "lifetime"),
     ("log-sink", "failures"),
 ];

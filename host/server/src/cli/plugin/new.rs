@@ -73,6 +73,7 @@ fn manifest_text(language: Language, step: &str, name: &str, schema: bool) -> St
         "authorizer" => &["crypto"],
         "request-transform" => &["request-body"],
         "log-sink" => &["log-output"],
+        "throttle" => &["rate-limit", "quota"],
         _ => &[],
     };
     let mut text = format!(
