@@ -54,6 +54,23 @@ async fn python_plugins_go_from_an_empty_folder_into_a_running_node() {
     goes_round("python", &TEMPLATES[..3]).await;
 }
 
+#[test]
+fn python_exceptions_are_errors_with_their_traceback_in_the_log() {
+    let author = Author::default();
+    author.done(&["new", "--lang", "python", "--step", "throttle", "clients"]);
+    author.edit(
+        "clients/plugin.py",
+        "client = request.given[\"client\"]",
+        "raise ValueError(\"nobody is known\")",
+    );
+    let told = json_of(&author.plugin_with_cache(&["test", "clients"]));
+    let case = &told["cases"][0];
+    let came = &case["differences"][0]["actual"];
+    assert_eq!(came["error"], "ValueError: nobody is known", "{told:#}");
+    let log = case["log"][0].as_str().unwrap_or_default();
+    assert!(log.contains("plugin.py\", line 22, in admit"), "{log}");
+}
+
 #[tokio::test]
 async fn c_examples_know_the_nodes_keys_and_a_providers_tokens() {
     lets_visitors_in("c").await;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -13,6 +14,9 @@ from wit_world.imports import types as wit
 
 import tidegate
 from tidegate import log
+
+# A component holds no sources, and a traceback that looks for them traps.
+linecache.getlines = lambda filename, module_globals=None: []
 
 _plugin: Any = None
 _names: list[str] = []
