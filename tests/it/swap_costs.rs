@@ -88,7 +88,7 @@ async fn leaves_no_memory(load: bool) {
     let node = guarded_node().await;
     let component = fs::read(fixture("allow")).unwrap();
     let load = load.then(|| Load::start(&node, "/test/a", 1));
-    let mut early = 0;
+    let (mut early, mut late) = (u64::MAX, u64::MAX);
     for number in 0..SWAPS {
         let version = with_section(component.clone(), "version", &(number % 4).to_string());
         put(&node, "guard", version).await;
@@ -100,14 +100,16 @@ async fn leaves_no_memory(load: bool) {
             let text = Api::new().route("GET /a", edited).text();
             fs::write(node.path("api.openapi.yaml"), text).unwrap();
         }
-        if number == SWAPS / 5 {
-            early = node.resident_bytes();
+        // The least of some moments: a version that is being compiled takes memory for a while, and a leak is there at all times.
+        match number {
+            EARLY..EARLY_END => early = node.resident_bytes().min(early),
+            LATE.. => late = node.resident_bytes().min(late),
+            _ => {}
         }
     }
     if let Some(load) = load {
         load.stop().await.assert_only(200);
     }
-    let late = node.resident_bytes();
     assert!(
         late <= early + early / 20,
         "{early} bytes after a fifth, {late} in the end"
@@ -127,3 +129,7 @@ async fn put(node: &TestNode, plugin: &str, component: Vec<u8>) {
 /// Far less than a node built for tests can serve: where all of a core is in use, any work shows.
 const PER_SECOND: u32 = 500;
 const SWAPS: u32 = 500;
+const EARLY: u32 = SWAPS / 5;
+const EARLY_END: u32 = EARLY + WINDOW;
+const LATE: u32 = SWAPS - WINDOW;
+const WINDOW: u32 = 40;
