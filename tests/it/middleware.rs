@@ -449,7 +449,7 @@ async fn it_runs_where_the_integration_does() {
     let request = edge.build("GET", "/test/mock").header("x-do", "refuse");
     edge.ask(request).await.assert_status(403);
     assert_eq!(instances(&edge.metrics().await), 0.0);
-    assert_eq!(instances(&origin.metrics().await), 1.0);
+    assert!(instances(&origin.metrics().await) >= 1.0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, binary, fixture, until};
+use tidegate_tests::{Api, Load, Operation, TestNode, binary, fixture, until, with_section};
 use tokio::process::Command;
 
 fn stamped() -> Api {
@@ -68,6 +68,44 @@ async fn canary(node: &TestNode, plugin: &str) -> Value {
     let all = plugins.as_array().expect("a list").iter();
     let found = all.clone().find(|entry| entry["plugin"] == plugin);
     found.expect("the plugin is listed")["canary"].clone()
+}
+
+#[tokio::test]
+async fn what_a_plugin_keeps_in_the_host_outlives_its_versions_and_its_configurations() {
+    let api = |number: u32| {
+        let binding = json!({
+            "step": "response-transform", "plugin": "capable", "configuration": { "number": number },
+            "grants": { "secrets": ["token"], "shared-cache": true, "metrics": true },
+        });
+        Api::new()
+            .route("GET /a", Operation::mock("a").binding(binding))
+            .route("GET /number", Operation::mock(&number.to_string()))
+    };
+    let node = TestNode::with("")
+        .api(&api(1))
+        .plugin("capable", &fixture("capable"))
+        .file("token.txt", b"let-me-in\n")
+        .toml("[secret.token]\nfile = 'token.txt'")
+        .start()
+        .await;
+    let count = async || {
+        let reply = node.get("/test/a").await;
+        reply.header("x-count").parse::<u32>().expect("a number")
+    };
+    assert_eq!((count().await, count().await), (1, 2));
+    let other = with_section(fs::read(fixture("capable")).unwrap(), "version", "2");
+    let file = node.path("other.wasm");
+    fs::write(&file, other).unwrap();
+    done(&node, &["swap", "capable", path(&file)]).await;
+    assert_eq!(count().await, 3);
+    done(&node, &["rollback", "capable"]).await;
+    assert_eq!(count().await, 4);
+    fs::write(node.path("api.openapi.yaml"), api(2).text()).unwrap();
+    until("the edit is deployed", async || {
+        (node.get("/test/number").await.text() == "2").then_some(())
+    })
+    .await;
+    assert_eq!(count().await, 5);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -141,9 +141,21 @@ pub fn content_hash(bytes: &[u8]) -> String {
 }
 
 fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
-    match fs::read(path) {
-        Ok(secret) if secret.len() == KEY_BYTES => return Ok(secret),
-        Ok(_) => {}
+    match fs::File::open(path) {
+        Ok(mut file) => {
+            let mut secret = Vec::new();
+            Read::by_ref(&mut file)
+                .take(KEY_BYTES as u64 + 1)
+                .read_to_end(&mut secret)?;
+            if secret.len() == KEY_BYTES && is_ours_alone(&file.metadata()?) {
+                return Ok(secret);
+            }
+            tracing::warn!(
+                path = %path.display(),
+                "the key of the compiled artifacts may be known to others: all are compiled anew"
+            );
+            fs::remove_file(path)?;
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -151,12 +163,18 @@ fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
     rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
     let mut file = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)?;
     file.write_all(&secret)?;
     Ok(secret)
+}
+
+/// Whether nobody else can have read or written a file.
+fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+    // SAFETY: it has no requirement, and does not fail.
+    let user = unsafe { libc::geteuid() };
+    metadata.is_file() && metadata.uid() == user && metadata.mode() & 0o077 == 0
 }
 
 const ARTIFACT: &str = "cwasm";
@@ -187,6 +205,26 @@ mod tests {
         fs::write(&path, bytes).expect("writable");
         assert_eq!(artifacts.read(&engine, "abc"), None);
         assert_eq!(artifacts.read(&engine, "absent"), None);
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn a_key_that_others_could_read_is_made_anew() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory =
+            std::env::temp_dir().join(format!("tidegate-artifacts-key-{}", std::process::id()));
+        let engine = Engine::default();
+        let open = || Artifacts::open(&directory, 1 << 20).expect("opens");
+        open().write(&engine, "abc", b"machine code");
+        assert!(open().read(&engine, "abc").is_some());
+        let key = directory.join("key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("ours");
+        assert_eq!(open().read(&engine, "abc"), None);
+        assert_eq!(fs::metadata(&key).expect("made").mode() & 0o777, 0o600);
+        fs::write(&key, b"short").expect("ours");
+        open().write(&engine, "abc", b"machine code");
+        assert!(open().read(&engine, "abc").is_some());
         fs::remove_dir_all(directory).expect("ours");
     }
 

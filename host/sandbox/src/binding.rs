@@ -32,7 +32,13 @@ pub struct BindingOptions {
     pub limits: Limits,
     /// Whether an instance serves many requests, or one.
     pub reuse: bool,
+    /// What the one in whose place it comes has kept.
+    pub kept: Kept,
 }
+
+/// What a binding keeps in the host: its shared cache.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(pub(crate) Arc<SharedCache>);
 
 /// A plugin with its configuration, grants and limits, checked and ready. Shared by all threads; each keeps its own
 /// [`crate::Pool`] of instances.
@@ -56,7 +62,7 @@ pub(crate) struct Core {
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
     pub(crate) services: Arc<dyn Services>,
-    pub(crate) shared_cache: SharedCache,
+    pub(crate) kept: Kept,
     pub(crate) account: Arc<Account>,
 }
 
@@ -135,6 +141,7 @@ impl Binding {
             grants,
             limits,
             reuse,
+            kept,
         } = options;
         if !plugin.implements(step) {
             let implemented = plugin
@@ -149,14 +156,13 @@ impl Binding {
             return Err(BindError::NotGranted(capability));
         }
         let exports = Exports::of(&plugin, step)?;
-        let shared_cache = SharedCache::default();
         let core = Arc::new(Core {
             name: name.into(),
             configuration,
             grants,
             limits,
             services,
-            shared_cache,
+            kept,
             account: Arc::default(),
         });
         let mut binding = Self {
@@ -186,6 +192,11 @@ impl Binding {
     /// The plugin.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// What it keeps in the host, for the one that comes in its place.
+    pub fn kept(&self) -> Kept {
+        self.core.kept.clone()
     }
 }
 

@@ -34,7 +34,7 @@ pub mod threads;
 mod wasi;
 
 pub use account::{Account, Capability};
-pub use binding::{BindError, Binding, BindingOptions, Decision, Setup};
+pub use binding::{BindError, Binding, BindingOptions, Decision, Kept, Setup};
 pub use capabilities::Services;
 pub use component::{Inspection, LoadError, Plugin, Step};
 pub use engine::Settings;

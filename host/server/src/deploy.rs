@@ -17,8 +17,8 @@ use tidegate_model::{Place, Problems};
 use tidegate_sandbox::artifact::content_hash;
 use tidegate_sandbox::standing::StandingPlan;
 use tidegate_sandbox::{
-    Account, Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Limits, Plugin,
-    Runtime, Services, Step,
+    Account, Binding, BindingOptions, Decision, Function, FunctionOptions, Grants, Kept, Limits,
+    Plugin, Runtime, Services, Step,
 };
 
 use crate::builtin;
@@ -331,13 +331,19 @@ impl Deployer {
         plugin: &Arc<Plugin>,
         before: Option<&Deployed>,
     ) -> Result<Arc<Binding>, String> {
+        let mut kept = Kept::default();
         if let Some(before) = before {
-            let known = before.snapshot.bindings.iter().zip(&before.bindings);
+            let known = || before.snapshot.bindings.iter().zip(&before.bindings);
             let same = |(other, binding): &(&Arc<model::Binding>, &Arc<Binding>)| {
                 *other == spec && binding.plugin().hash == plugin.hash
             };
-            if let Some((_, binding)) = known.into_iter().find(same) {
+            if let Some((_, binding)) = known().find(same) {
                 return Ok(binding.clone());
+            }
+            // Another version, or another configuration, of what is bound at the same place: its name says which, unless there are two.
+            let mut at_place = known().filter(|(other, _)| other.name == spec.name);
+            if let (Some((_, binding)), None) = (at_place.next(), at_place.next()) {
+                kept = binding.kept();
             }
         }
         configuration::check(plugin, &spec.configuration)?;
@@ -353,6 +359,7 @@ impl Deployer {
                 instances_max: BINDING_INSTANCES_MAX,
             },
             reuse: spec.isolation == Isolation::Reuse,
+            kept,
         };
         let binding = Binding::new(plugin.clone(), options, self.services.clone()).await;
         binding.map_err(|error| error.to_string())

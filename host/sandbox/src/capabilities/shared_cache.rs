@@ -14,14 +14,15 @@ impl Host for StepState {
     fn get(&mut self, key: String) -> Option<Vec<u8>> {
         self.calls(Capability::SharedCache);
         self.binding
-            .shared_cache
+            .kept
+            .0
             .get(&key, Instant::now())
             .map(|value| value.to_vec())
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) {
         self.calls(Capability::SharedCache);
-        self.binding.shared_cache.set(
+        self.binding.kept.0.set(
             key,
             value.into(),
             Duration::from_millis(ttl_ms.into()),
@@ -31,7 +32,7 @@ impl Host for StepState {
 
     fn delete(&mut self, key: String) {
         self.calls(Capability::SharedCache);
-        self.binding.shared_cache.delete(&key);
+        self.binding.kept.0.delete(&key);
     }
 }
 

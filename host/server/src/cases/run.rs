@@ -12,7 +12,7 @@ use tidegate_sandbox::function::{BodyFailure, FunctionBody};
 use tidegate_sandbox::next::Ask;
 use tidegate_sandbox::{
     BindError, Binding, BindingOptions, Decision, Exchange, Fault, Function, FunctionOptions,
-    FunctionPool, Grants, Limits, Plugin, Pool, Step,
+    FunctionPool, Grants, Kept, Limits, Plugin, Pool, Step,
 };
 
 use tokio::sync::mpsc;
@@ -100,6 +100,7 @@ async fn decide(
         grants: all_grants(services),
         limits: limits(),
         reuse: true,
+        kept: Kept::default(),
     };
     let binding = match Binding::new(plugin.clone(), options, services.clone()).await {
         Ok(binding) => binding,

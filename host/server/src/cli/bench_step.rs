@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tidegate_sandbox::wit::Verdict;
 use tidegate_sandbox::{
-    Binding, BindingOptions, Exchange, Grants, Limits, Pool, Runtime, Settings, Step,
+    Binding, BindingOptions, Exchange, Grants, Kept, Limits, Pool, Runtime, Settings, Step,
 };
 
 use crate::services::nothing::NoServices;
@@ -50,6 +50,7 @@ async fn measure(plugin: &Arc<tidegate_sandbox::Plugin>, reuse: bool, calls: u32
             instances_max: 4,
         },
         reuse,
+        kept: Kept::default(),
     };
     let pool = Pool::new(Binding::new(plugin.clone(), options, Arc::new(NoServices)).await?);
     let exchange: Arc<dyn Exchange> = Arc::new(FiveHeaders::new());

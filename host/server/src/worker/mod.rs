@@ -658,7 +658,7 @@ fn fixed_destination(
 const BEHIND_MAX: usize = 64;
 /// The plugin that makes responses up.
 const MOCK: &str = "mock";
-/// An edge learns of a new snapshot within seconds.
-const BEFORE_MAX: usize = 3;
+/// An edge learns of a new snapshot within a round trip, in which there may be some swaps.
+const BEFORE_MAX: usize = 8;
 /// Viewers whose forwarding fields are kept ready.
 const PEERS_MAX: usize = 1024;
