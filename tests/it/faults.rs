@@ -1,5 +1,7 @@
 //! What a fault means for the request, by step and by the binding's policy.
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture};
 
@@ -153,4 +155,23 @@ async fn a_policy_that_there_is_not_is_refused_with_those_that_there_are() {
         .plugin("allow", &fixture("allow"))
         .check();
     check.assert_refused(&["api.openapi.yaml:", "ignore", "deny", "bypass", "fail"]);
+}
+
+#[tokio::test]
+async fn a_binding_whose_instances_are_all_in_use_takes_no_more_calls() {
+    let binding = json!({
+        "step": "authorizer", "plugin": "sleepy", "limits": { "deadline": "8s", "instances": 1 },
+    });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("sleepy", &fixture("sleepy"))
+        .start()
+        .await;
+    // Two workers have an instance each; the third call finds none, and none of the two comes back before its deadline.
+    let mut replies: FuturesUnordered<_> = (0..3).map(|_| node.get("/test/a")).collect();
+    let began = std::time::Instant::now();
+    let first = replies.next().await.expect("there are three");
+    assert!(began.elapsed() < std::time::Duration::from_secs(8));
+    first.assert_status(500);
+    node.until_logged(&["has no free instance"]).await;
 }

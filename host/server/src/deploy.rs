@@ -356,7 +356,7 @@ impl Deployer {
                 deadline: spec.limits.deadline,
                 start_deadline: spec.limits.start_deadline,
                 memory_bytes: spec.limits.memory_bytes,
-                instances_max: BINDING_INSTANCES_MAX,
+                instances_max: spec.limits.instances.into(),
             },
             reuse: spec.isolation == Isolation::Reuse,
             kept,
@@ -514,8 +514,6 @@ fn destination(output: &LogOutput) -> String {
 const CONFIGURING_MAX: usize = 64;
 /// Interpreters need a good second for their first breath.
 const START_DEADLINE: Duration = Duration::from_secs(5);
-/// Calls of one binding that may wait at once, on each worker: with 64 MiB each they would still fit a large machine.
-const BINDING_INSTANCES_MAX: usize = 128;
 /// Invocations of one function at once, on each worker.
 const FUNCTION_INSTANCES_MAX: usize = 256;
 /// The largest component of the toolchains we know is 18 MiB (CPython inside).

@@ -221,6 +221,8 @@ pub struct Limits {
     pub start_deadline: Duration,
     /// Linear memory of one instance, in bytes.
     pub memory_bytes: u64,
+    /// Calls at once, on each worker: each has an instance.
+    pub instances: u16,
 }
 
 impl Default for Limits {
@@ -231,6 +233,8 @@ impl Default for Limits {
             // Interpreters (Python) need a good second for their first breath.
             start_deadline: Duration::from_secs(5),
             memory_bytes: 64 << 20,
+            // With 64 MiB each they would still fit a large machine.
+            instances: 128,
         }
     }
 }

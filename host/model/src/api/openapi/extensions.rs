@@ -110,7 +110,7 @@ fn plugin(at: &At<'_>, step: Step) -> Option<BindingSpec> {
 }
 
 fn limits_of(at: &At<'_>) -> Limits {
-    at.only(&["deadline", "start-deadline", "memory"]);
+    at.only(&["deadline", "start-deadline", "memory", "instances"]);
     let default = Limits::default();
     let memory = at.get("memory").and_then(|memory| {
         let size = memory.read::<ByteSize>()?;
@@ -120,11 +120,23 @@ fn limits_of(at: &At<'_>) -> Limits {
         }
         fits.then_some(size.0)
     });
+    let instances = at.get("instances").and_then(|instances| {
+        let number = instances.read::<u16>()?;
+        let fits = (1..=INSTANCES_MAX).contains(&number);
+        if !fits {
+            instances.problem(&format!("is not between 1 and {INSTANCES_MAX}"));
+        }
+        fits.then_some(number)
+    });
     Limits {
         deadline: at.duration_at("deadline").unwrap_or(default.deadline),
         start_deadline: at
             .duration_at("start-deadline")
             .unwrap_or(default.start_deadline),
         memory_bytes: memory.unwrap_or(default.memory_bytes),
+        instances: instances.unwrap_or(default.instances),
     }
 }
+
+/// A node has room for two thousand, of all bindings and workers.
+const INSTANCES_MAX: u16 = 1000;
