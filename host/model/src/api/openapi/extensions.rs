@@ -124,7 +124,7 @@ fn limits_of(at: &At<'_>) -> Limits {
         let number = instances.read::<u16>()?;
         let fits = (1..=INSTANCES_MAX).contains(&number);
         if !fits {
-            instances.problem(&format!("is not between 1 and {INSTANCES_MAX}"));
+            instances.problem(format!("is not between 1 and {INSTANCES_MAX}"));
         }
         fits.then_some(number)
     });
