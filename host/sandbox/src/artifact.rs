@@ -141,7 +141,7 @@ pub fn content_hash(bytes: &[u8]) -> String {
 }
 
 fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
-    match fs::File::open(path) {
+    let there = match fs::File::open(path) {
         Ok(mut file) => {
             let mut secret = Vec::new();
             Read::by_ref(&mut file)
@@ -154,19 +154,34 @@ fn read_or_make_key(path: &Path) -> io::Result<Vec<u8>> {
                 path = %path.display(),
                 "the key of the compiled artifacts may be known to others: all are compiled anew"
             );
-            fs::remove_file(path)?;
+            true
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(error),
-    }
+    };
     let mut secret = vec![0; KEY_BYTES];
-    rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
-    let mut file = fs::OpenOptions::new()
+    let mut number = [0; 8];
+    for random in [&mut secret[..], &mut number] {
+        rand::fill(random).map_err(|_| io::Error::other("no random numbers"))?;
+    }
+    let draft = format!("key-{:016x}.{PART}", u64::from_ne_bytes(number));
+    let draft = path.with_file_name(draft);
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)?;
+        .open(&draft)?;
     file.write_all(&secret)?;
+    // A link, where there was none: of nodes that begin with one folder at once, one makes the key.
+    match fs::hard_link(&draft, path) {
+        Ok(()) => fs::remove_file(&draft)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !there => {
+            fs::remove_file(&draft)?;
+            return read_or_make_key(path);
+        }
+        Err(_) => fs::rename(&draft, path)?,
+    }
     Ok(secret)
 }
 
@@ -225,6 +240,25 @@ mod tests {
         fs::write(&key, b"short").expect("ours");
         open().write(&engine, "abc", b"machine code");
         assert!(open().read(&engine, "abc").is_some());
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn nodes_that_begin_with_one_folder_at_once_have_one_key() {
+        let directory =
+            std::env::temp_dir().join(format!("tidegate-artifacts-keys-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("ours");
+        let key = directory.join("key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let read = || scope.spawn(|| read_or_make_key(&key).expect("made"));
+            let threads: Vec<_> = (0..8).map(|_| read()).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .collect()
+        });
+        assert!(keys.iter().all(|other| *other == keys[0]));
+        assert_eq!(fs::read_dir(&directory).expect("ours").count(), 1);
         fs::remove_dir_all(directory).expect("ours");
     }
 
