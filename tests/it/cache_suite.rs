@@ -9,28 +9,26 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Operation, TestNode, root};
+use tidegate_tests::linked::{edge, origin_named};
+use tidegate_tests::{Api, Operation, Setup, root};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+/// Leads to the suite's server. The suite wants responses with cookies shared, which is for an operator to say. It counts
+/// requests, so that a second attempt would be one too many.
+fn setup(node: Setup, port: u16) -> Setup {
+    let api = Api::new().route("ANY /{proxy+}", Operation::proxy("http://origin/{proxy}"));
+    let stages = "[api.stage.test]\ncache = { mode = 'http', set-cookie = true }";
+    let upstream = format!("[upstream.origin]\ntargets = ['http://127.0.0.1:{port}']\nretries = 0");
+    node.api_with("api", &api.text(), stages).toml(&upstream)
+}
 
 #[tokio::test]
 async fn the_public_suite_fails_only_where_failing_txt_says_why() {
     let suite = install().await;
     let (_server, port) = serve(&suite).await;
-    let api = Api::new().route("ANY /{proxy+}", Operation::proxy("http://origin/{proxy}"));
-    // The suite wants responses with cookies shared, which is for an operator to say. It counts requests, so that a
-    // second attempt would be one too many.
-    let node = TestNode::with("")
-        .api_with(
-            "api",
-            &api.text(),
-            "[api.stage.test]\ncache = { mode = 'http', set-cookie = true }",
-        )
-        .toml(&format!(
-            "[upstream.origin]\ntargets = ['http://127.0.0.1:{port}']\nretries = 0"
-        ))
-        .start()
-        .await;
+    let origin = setup(origin_named("home", ""), port).start().await;
+    let node = edge("edge", &origin, &[]).await;
     let base = format!("http://{}/_aws/execute-api/api/test", node.address());
     let outcomes = run(&suite, &base).await;
 

@@ -36,6 +36,8 @@ pub struct Exchange {
     /// The query, where a transform changed it; empty is none.
     pub new_query: Option<String>,
     pub body: Option<Bytes>,
+    /// An edge has forwarded it, which keeps what it is answered.
+    pub for_edge: bool,
     pub response: Option<(StatusCode, HeaderMap)>,
     pub response_body: Option<Bytes>,
 }
@@ -175,6 +177,7 @@ impl Exchange {
             new_path: None,
             new_query: None,
             body: None,
+            for_edge: self.for_edge,
             response: None,
             response_body: None,
         }

@@ -131,6 +131,7 @@ fn arrived(
         new_path: None,
         new_query: None,
         body: None,
+        for_edge: true,
         response: None,
         response_body: None,
     })

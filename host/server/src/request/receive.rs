@@ -59,7 +59,13 @@ pub fn arrive(
         Selection::MethodNotAllowed | Selection::NotFound => (None, Params::default()),
     };
     let body = bounded(worker, incoming)?;
-    remove_own_fields(&mut head.headers);
+    let removed = remove_own_fields(&mut head.headers);
+    if !removed.is_empty() {
+        let (peer, stage) = (connection.peer, &stage.scope);
+        local.tell_sparingly(|left_out| {
+            tracing::warn!(%peer, stage, fields = removed.join(", "), left_out, "fields removed that only nodes may send");
+        });
+    }
     let exchange = Exchange {
         head,
         stage,
@@ -79,6 +85,7 @@ pub fn arrive(
         new_path: None,
         new_query: None,
         body: None,
+        for_edge: false,
         response: None,
         response_body: None,
     };
@@ -123,13 +130,16 @@ fn follow_target(headers: &mut http::HeaderMap, target: &http::Uri) {
     }
 }
 
-/// What the gateway tells functions and other nodes in fields of its own, it takes from nobody else.
-fn remove_own_fields(headers: &mut http::HeaderMap) {
-    let ours = |name: &http::HeaderName| name.as_str().starts_with("tidegate-");
-    if headers.keys().any(ours) {
-        let names: Vec<_> = headers.keys().filter(|name| ours(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+/// What the gateway tells functions and other nodes in fields of its own, it takes from nobody else. Gives their names.
+fn remove_own_fields(headers: &mut http::HeaderMap) -> Vec<String> {
+    let ours = |name: &&http::HeaderName| name.as_str().starts_with("tidegate-");
+    let names: Vec<String> = headers
+        .keys()
+        .filter(ours)
+        .map(ToString::to_string)
+        .collect();
+    for name in &names {
+        headers.remove(name);
     }
+    names
 }

@@ -49,6 +49,8 @@ pub struct Asking {
     pub(super) warns: bool,
     /// A part is not enough for what comes after.
     pub(super) whole: bool,
+    /// An edge asks, which keeps the answer too.
+    pub(super) for_edge: bool,
     pub(super) mark: Mark,
     began_at: u64,
 }
@@ -88,6 +90,7 @@ impl Asking {
             leads: false,
             warns: false,
             whole: needs_whole(local, route),
+            for_edge: exchange.for_edge,
             mark: cache.store.mark(&url_of(exchange)),
             began_at: seconds(exchange.began_at),
         }
@@ -223,8 +226,13 @@ impl Asking {
     }
 
     pub(super) fn respond(&self, stored: &Arc<Stored>, now: u64, told: &str) -> Response<Body> {
-        let mut response =
-            serve::response(stored, &self.method, &self.request, now, self.whole, told);
+        let asked = serve::Asked {
+            method: &self.method,
+            headers: &self.request,
+            whole: self.whole,
+            for_edge: self.for_edge,
+        };
+        let mut response = serve::response(stored, &asked, now, told);
         if self.warns {
             serve::warn(response.headers_mut());
         }

@@ -120,7 +120,7 @@ impl Came<'_> {
     ) -> Result<Taken, GatewayError> {
         let told = Told::read(&head.headers);
         let verdict = self.verdict(asking, &head, &told, &body);
-        if asking.is_http() {
+        if asking.is_http() && !asking.for_edge {
             head.headers.remove(SURROGATE_CONTROL); // "for surrogates only"
         }
         let warns = |headers: &mut HeaderMap| {
@@ -162,16 +162,7 @@ impl Came<'_> {
             && validate::is_not_modified(&asking.request, &head.headers)
         {
             let stored = fill.read(body).await.map_err(GatewayError::ResponseBody)?;
-            let mut response = serve::response(
-                &stored,
-                &asking.method,
-                &asking.request,
-                self.now,
-                asking.whole,
-                &entry,
-            );
-            warns(response.headers_mut());
-            return Ok(Taken::Response(response));
+            return Ok(Taken::Response(asking.respond(&stored, self.now, &entry)));
         }
         serve::tell(&mut head.headers, &entry);
         warns(&mut head.headers);
@@ -282,7 +273,9 @@ impl Came<'_> {
             kept.remove(name);
         }
         if asking.is_http() {
-            kept.remove(SURROGATE_CONTROL);
+            if !asking.for_edge {
+                kept.remove(SURROGATE_CONTROL);
+            }
         } else if !asking.policy.shares_set_cookie {
             kept.remove(SET_COOKIE);
         }

@@ -307,6 +307,9 @@ fn key_of(local: &Local, route: &Route, policy: &Policy, exchange: &Exchange) ->
     if local.is_canary() {
         key.push(CANARY); // what a version on trial made goes with it
     }
+    if exchange.for_edge {
+        key.push(EDGE); // stored with what is for caches only
+    }
     key
 }
 
@@ -369,4 +372,5 @@ fn seconds(time: SystemTime) -> u64 {
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// After the last piece of a key.
 const CANARY: u8 = b'c';
+const EDGE: u8 = b'e';
 const METHOD: u8 = b'm';

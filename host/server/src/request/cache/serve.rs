@@ -14,22 +14,40 @@ use super::Exchange;
 use crate::body::Body;
 use crate::cache::stored::Stored;
 
+/// What is asked for of what is stored.
+pub struct Asked<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    /// A part will not do.
+    pub whole: bool,
+    /// By an edge, which keeps it too.
+    pub for_edge: bool,
+}
+
 /// The response to a request that was found in store. `whole`: a part will not do.
 pub fn hit(stored: &Arc<Stored>, exchange: &Exchange, now: u64, whole: bool) -> Response<Body> {
-    let head = &exchange.head;
-    let entry = status::hit(stored.span.time_left(now));
-    response(stored, &head.method, &head.headers, now, whole, &entry)
+    let asked = Asked {
+        method: &exchange.head.method,
+        headers: &exchange.head.headers,
+        whole,
+        for_edge: exchange.for_edge,
+    };
+    response(
+        stored,
+        &asked,
+        now,
+        &status::hit(stored.span.time_left(now)),
+    )
 }
 
 /// A response of what is stored. `entry` is what `Cache-Status` tells.
-pub fn response(
-    stored: &Arc<Stored>,
-    method: &Method,
-    request: &HeaderMap,
-    now: u64,
-    whole: bool,
-    entry: &str,
-) -> Response<Body> {
+pub fn response(stored: &Arc<Stored>, asked: &Asked<'_>, now: u64, entry: &str) -> Response<Body> {
+    let Asked {
+        method,
+        headers: request,
+        whole,
+        for_edge,
+    } = *asked;
     let mut headers = stored.headers();
     // "MUST generate an Age header field" (RFC 9111 §4)
     headers.insert(AGE, HeaderValue::from(stored.span.age(now)));
@@ -40,7 +58,7 @@ pub fn response(
     // (RFC 9110 §13.2.1)
     if code.is_success() && method.is_safe() {
         if validate::is_conditional(request) && validate::is_not_modified(request, &headers) {
-            return not_modified(headers);
+            return not_modified(headers, for_edge);
         }
         let asked = range::asked(request)
             .filter(|_| *method == Method::GET)
@@ -93,16 +111,15 @@ pub fn tell(headers: &mut HeaderMap, entry: &str) {
     }
 }
 
-/// "a 304 response … ought not generate other representation metadata" (RFC 9110 §15.4.5).
-pub fn not_modified(mut headers: HeaderMap) -> Response<Body> {
-    for name in [
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        CONTENT_ENCODING,
-        CONTENT_LANGUAGE,
-    ] {
-        headers.remove(name);
+/// "a 304 response … ought not generate other representation metadata …, unless said metadata exists for the purpose of guiding
+/// cache updates" (RFC 9110 §15.4.5): an edge's copy is to become what the origin's is.
+fn not_modified(mut headers: HeaderMap, for_edge: bool) -> Response<Body> {
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(CONTENT_RANGE);
+    if !for_edge {
+        for name in [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE] {
+            headers.remove(name);
+        }
     }
     let mut response = Response::new(Body::Empty);
     (*response.status_mut(), *response.headers_mut()) = (StatusCode::NOT_MODIFIED, headers);
