@@ -48,6 +48,7 @@ use crate::sync::follow::{Follower, Standing};
 use crate::sync::manifest::Manifest;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sparing::Sparing;
 use crate::upstream::{self, Directory, Upstreams};
 use crate::versions::{Components, Versions};
 use crate::worker::{self, Worker};
@@ -460,7 +461,7 @@ fn start_workers(
         body_bytes_max: node.limits.body.0,
         body_timeout: node.timeouts.body,
         via: Via::new("tidegate").context("the pseudonym in Via is a token")?,
-        keeps_before: node.link.is_some(),
+        kept_for: links[0].as_ref().map(|link| link.shared.nodes.clone()),
     };
     let start = |(shard, (sockets, link))| {
         let start = WorkerStart {
@@ -547,6 +548,7 @@ impl WorkerStart {
                 shared,
                 drain: drain.clone(),
                 joining: Cell::new(0),
+                sparing: Sparing::default(),
             });
             tokio::task::spawn_local(link::accept::quic(endpoint, host.clone(), drain.clone()));
             let accepting = link::accept::tcp(tcp, Arc::new(tcp_tls), host, drain.clone());

@@ -72,11 +72,15 @@ async fn connection(incoming: quinn::Incoming, host: Rc<Host>, mut watcher: Watc
     if connection.peer_identity().is_none() {
         // Nothing is answered to who has not said who it is. Early data comes of a session where it has.
         if tokio::time::timeout(HANDSHAKE, confirmed).await.is_err() {
-            return debug!(%from, "link: QUIC handshake timed out");
+            return host.turned_away(from, &"the QUIC handshake timed out");
         }
     }
     let Some(peer) = peer_of(&host, connection.peer_identity()) else {
-        return debug!(%from, "link: no certificate of a node of ours");
+        // Where the handshake failed, why.
+        return match connection.close_reason() {
+            Some(why) => host.turned_away(from, &why),
+            None => host.turned_away(from, &"its certificate is no node's"),
+        };
     };
     let transport = h3_quinn::Connection::new(connection);
     let made = ::h3::server::builder()
@@ -167,7 +171,7 @@ pub async fn tcp(
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let (acceptor, host, watcher) = (acceptor.clone(), host.clone(), drain.watch());
                 connections.spawn_local(async move {
                     let shaken = tokio::time::timeout(HANDSHAKE, handshake(acceptor, stream));
@@ -181,8 +185,12 @@ pub async fn tcp(
                                 false => _ = tokio::time::timeout(JOIN_TIME, serving).await,
                             }
                         }
-                        Ok(Err(error)) => debug!(%error, "link: TLS handshake failed"),
-                        Err(_) => debug!("link: TLS handshake timed out"),
+                        // A probe that looks whether the port is open.
+                        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                            debug!(%from, "link: closed before a handshake");
+                        }
+                        Ok(Err(error)) => host.turned_away(from, &error),
+                        Err(_) => host.turned_away(from, &"the TLS handshake timed out"),
                     }
                 });
             }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use h3::error::StreamError;
 use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::http2;
@@ -27,7 +28,7 @@ use tokio_rustls::TlsConnector;
 
 use super::h3::{Sending, Upload, length, received, split_request};
 use super::origins::{Open, Origin, Origins, Transport};
-use super::{LinkError, quic};
+use super::{LinkError, quic, told};
 use crate::body::Body;
 use crate::identity::ORIGIN_NAME;
 use crate::stream::{LocalExecutor, Stream};
@@ -94,8 +95,9 @@ impl Dialer {
         })
     }
 
-    /// Sends a request to the nearest origin that is well, and to another one where that fails and a second attempt is
-    /// safe: nothing was sent, or the method is idempotent and the body at hand. `deadline` is for the response's head.
+    /// Sends a request that was decided by the snapshot of that `sequence` to the nearest origin that is well, and to
+    /// another one where that fails and a second attempt is safe: nothing was sent, or nothing was done there, or the method
+    /// is idempotent; and the body is at hand. `deadline` is for the response's head.
     ///
     /// # Errors
     /// Why the last attempt failed.
@@ -105,6 +107,7 @@ impl Dialer {
     pub async fn send(
         &self,
         request: Request<Body>,
+        sequence: u64,
         deadline: Instant,
     ) -> Result<Response<Body>, LinkError> {
         let mut request = request;
@@ -112,7 +115,7 @@ impl Dialer {
         let mut last = None;
         let mut rounds = 1;
         loop {
-            let Some((place, connection)) = self.choose(&tried, deadline).await else {
+            let Some((place, connection)) = self.choose(sequence, &tried, deadline).await else {
                 // All were tried: once more, on connections that have been made anew since.
                 if last.is_some() && rounds < ROUNDS_MAX {
                     rounds += 1;
@@ -122,9 +125,13 @@ impl Dialer {
                 return Err(last.unwrap_or(LinkError::Unreachable));
             };
             tried.push(place);
-            let again = repeatable(&request);
+            let again = self.copy_of(&request);
+            let repeats = request.method().is_idempotent();
             let origin = &self.dialed[place].origin;
             let failed = match timeout_at(deadline, connection.send(request)).await {
+                Ok(Ok(response)) if told::is_other_snapshot(&response) => {
+                    Failed::NotDone(LinkError::OtherSnapshot)
+                }
                 Ok(Ok(response)) => {
                     self.origins.count(origin, true);
                     return Ok(response);
@@ -132,15 +139,18 @@ impl Dialer {
                 Ok(Err(failed)) => failed,
                 Err(_) => Failed::Sent(LinkError::Timeout),
             };
-            self.origins.count(origin, false);
-            let (error, unsent) = match failed {
+            self.origins
+                .count(origin, matches!(failed, Failed::NotDone(_)));
+            let (error, next) = match failed {
                 Failed::NotSent(error, request) => (error, Some(*request)),
-                Failed::Sent(error) => (error, None),
+                Failed::NotDone(error) => (error, again),
+                Failed::Sent(LinkError::Timeout) => (LinkError::Timeout, None),
+                Failed::Sent(error) => (error, again.filter(|_| repeats)),
             };
             tracing::debug!(origin = origin.address, %error, "link: request failed");
-            match unsent.or(again) {
-                Some(next) if !matches!(error, LinkError::Timeout) => request = next,
-                _ => return Err(error),
+            match next {
+                Some(next) => request = next,
+                None => return Err(error),
             }
             last = Some(error);
         }
@@ -159,7 +169,9 @@ impl Dialer {
         let connection = self.dialed[place].current().ok_or(LinkError::Unreachable)?;
         match timeout_at(deadline, connection.send(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(Failed::NotSent(error, _) | Failed::Sent(error))) => Err(error),
+            Ok(Err(Failed::NotSent(error, _) | Failed::NotDone(error) | Failed::Sent(error))) => {
+                Err(error)
+            }
             Err(_) => Err(LinkError::Timeout),
         }
     }
@@ -183,17 +195,27 @@ impl Dialer {
         }
     }
 
-    /// The nearest connection that was not tried; where there is none at all, waits a moment for one.
-    async fn choose(&self, tried: &[usize], deadline: Instant) -> Option<(usize, Rc<Connection>)> {
+    /// The nearest connection that was not tried, to an origin that serves by the request's snapshot; where there is none at
+    /// all, waits a moment for one.
+    async fn choose(
+        &self,
+        sequence: u64,
+        tried: &[usize],
+        deadline: Instant,
+    ) -> Option<(usize, Rc<Connection>)> {
         let patience = deadline.min(Instant::now() + WAIT_MAX);
         loop {
             let changed = self.changed.notified();
+            let adopted = self.origins.adopted.notified();
             let open = self
                 .dialed
                 .iter()
                 .enumerate()
                 .filter_map(|(place, dialed)| {
                     let connection = dialed.current().filter(|_| !tried.contains(&place))?;
+                    if !dialed.origin.has_reached(sequence) {
+                        return None;
+                    }
                     Some((self.origins.nearness(&dialed.origin), place, connection))
                 });
             if let Some((_, place, connection)) = nearest_first(open) {
@@ -202,34 +224,39 @@ impl Dialer {
             if !tried.is_empty() {
                 return None;
             }
-            if timeout_at(patience, changed).await.is_err() {
-                return None;
+            tokio::select! {
+                () = changed => {}
+                () = adopted => {}
+                () = tokio::time::sleep_until(patience) => return None,
             }
         }
     }
-}
 
-/// The same request once more, where a second attempt changes nothing and the body is at hand.
-fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
-    let body = match request.body() {
-        Body::Empty => Body::Empty,
-        Body::Full(content) => Body::Full(content.clone()),
-        _ => return None,
-    };
-    if !request.method().is_idempotent() {
-        return None;
+    /// The same request once more, where there can be a second attempt: the body is at hand, and either the method is
+    /// idempotent or another origin may take what the first did nothing about.
+    fn copy_of(&self, request: &Request<Body>) -> Option<Request<Body>> {
+        let body = match request.body() {
+            Body::Empty => Body::Empty,
+            Body::Full(content) => Body::Full(content.clone()),
+            _ => return None,
+        };
+        if self.dialed.len() == 1 && !request.method().is_idempotent() {
+            return None;
+        }
+        let mut again = Request::new(body);
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.headers_mut() = request.headers().clone();
+        Some(again)
     }
-    let mut again = Request::new(body);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
 }
 
 /// Why a request has no response.
 enum Failed {
     /// It did not leave; here it is.
     NotSent(LinkError, Box<Request<Body>>),
+    /// The origin has done nothing about it.
+    NotDone(LinkError),
     Sent(LinkError),
 }
 
@@ -403,14 +430,15 @@ impl Dialed {
             tokio::time::sleep(HEAD_START).await;
             self.connect_tcp(address, origins).await
         });
-        match futures_util::future::select(quic, tcp).await {
-            futures_util::future::Either::Left((Ok(made), _))
-            | futures_util::future::Either::Right((Ok(made), _)) => Ok(made),
-            futures_util::future::Either::Left((Err(error), tcp)) => {
-                tracing::debug!(origin = self.origin.address, %error, "no QUIC");
-                tcp.await
+        match select(quic, tcp).await {
+            Either::Left((Ok(made), _)) | Either::Right((Ok(made), _)) => Ok(made),
+            Either::Left((Err(over_quic), tcp)) => {
+                tracing::debug!(origin = self.origin.address, error = %over_quic, "no QUIC");
+                tcp.await.map_err(|over_tcp| neither(&over_quic, &over_tcp))
             }
-            futures_util::future::Either::Right((Err(_), quic)) => quic.await,
+            Either::Right((Err(over_tcp), quic)) => quic
+                .await
+                .map_err(|over_quic| neither(&over_quic, &over_tcp)),
         }
     }
 
@@ -590,6 +618,11 @@ impl Made {
             Carrier::Tcp { .. } => Transport::Tcp,
         }
     }
+}
+
+/// Why there is no link: by either way, since one may just not pass, and the other say what is wrong.
+fn neither(over_quic: &io::Error, over_tcp: &io::Error) -> io::Error {
+    io::Error::other(format!("over QUIC: {over_quic}; over TCP: {over_tcp}"))
 }
 
 fn ping() -> Request<Body> {

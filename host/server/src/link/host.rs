@@ -1,6 +1,8 @@
 //! What an origin answers over the link: requests that edges have admitted, and what nodes tell each other.
 
 use std::cell::Cell;
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::sync::follow::Event;
 use crate::sync::nodes::{Nodes, Report};
 use crate::sync::publish::Publisher;
 use crate::sync::purges::{Missed, Position, Purges};
+use crate::telemetry::sparing::Sparing;
 use crate::worker::Worker;
 
 /// What all workers of an origin share for the nodes that link to it.
@@ -55,6 +58,8 @@ pub struct Host {
     pub drain: Rc<Drain>,
     /// Joins that are being answered: strangers ask for those.
     pub joining: Cell<usize>,
+    /// Of log lines about strangers.
+    pub sparing: Sparing,
 }
 
 impl Host {
@@ -63,6 +68,13 @@ impl Host {
         let peer = self.shared.identity.peer_of(certificate);
         peer.inspect_err(|error| tracing::warn!(%error, "link: certificate refused"))
             .ok()
+    }
+
+    /// Says why a connection is not served: of another authority's node as well as of a stranger's.
+    pub(super) fn turned_away(&self, from: SocketAddr, why: &dyn Display) {
+        if let Some(left_out) = self.sparing.admit() {
+            tracing::warn!(%from, cause = %why, left_out, "link: turned away");
+        }
     }
 
     /// Answers a request; `peer` is who the connection's certificate names.
@@ -254,13 +266,10 @@ async fn tell(
     let mut published = shared.publisher.watch();
     let mut purged = shared.purges.watch();
     let _followed = shared.nodes.follow(peer);
-    say(
-        lines,
-        &Event::Hello {
-            name: shared.name.clone(),
-        },
-    )
-    .await?;
+    let serves = shared.publisher.current();
+    let sequence = serves.map(|current| current.manifest.sequence);
+    let name = shared.name.clone();
+    say(lines, &Event::Hello { name, sequence }).await?;
     loop {
         // A packet that is lost is missed only when a later one arrives: two follow what is told, a moment apart.
         let mut pauses = ECHOES.into_iter().chain(std::iter::repeat(BEAT_EVERY));

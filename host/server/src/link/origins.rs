@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_model::balance::{self, Nearness};
+use tokio::sync::Notify;
 
 use crate::cache::behind::Behind;
 use crate::identity::Identity;
@@ -16,6 +17,8 @@ pub struct Origins {
     pub list: Vec<Arc<Origin>>,
     /// Whether they have told what was purged.
     pub behind: Arc<Behind>,
+    /// One of them serves another snapshot.
+    pub(super) adopted: Notify,
     /// For QUIC; sessions are resumed by all threads.
     pub(super) quic: quinn::ClientConfig,
     /// For TCP.
@@ -39,6 +42,8 @@ pub struct Origin {
     ejected_until: AtomicU64,
     /// Nothing was heard for longer than keep-alives take.
     silent: AtomicBool,
+    /// Of the newest snapshot that it serves, as far as it has told.
+    sequence: AtomicU64,
     /// In the list.
     place: usize,
     behind: Arc<Behind>,
@@ -71,6 +76,7 @@ impl Origins {
                 failures: AtomicU32::new(0),
                 ejected_until: AtomicU64::new(0),
                 silent: AtomicBool::new(false),
+                sequence: AtomicU64::new(u64::MAX),
                 place,
                 behind: behind.clone(),
             })
@@ -81,6 +87,7 @@ impl Origins {
             identity,
             list: addresses.iter().enumerate().map(origin).collect(),
             behind,
+            adopted: Notify::new(),
             quic,
             tcp: Arc::new(tcp),
             began: Instant::now(),
@@ -89,6 +96,12 @@ impl Origins {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// An origin has told which snapshot it serves.
+    pub fn serves(&self, place: usize, sequence: u64) {
+        self.list[place].sequence.store(sequence, Ordering::Relaxed);
+        self.adopted.notify_waiters();
     }
 
     /// How near an origin is to be taken for.
@@ -127,6 +140,12 @@ impl Origin {
             0 => None,
             microseconds => Some(Duration::from_micros(microseconds)),
         }
+    }
+
+    /// Whether it can answer what was decided by a snapshot: it serves that one or a later one, as far as is known. A node may be
+    /// told of a snapshot by one origin before another has it.
+    pub(super) fn has_reached(&self, sequence: u64) -> bool {
+        self.sequence.load(Ordering::Relaxed) >= sequence
     }
 
     /// Whether any thread has a connection.

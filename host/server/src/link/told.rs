@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use serde::{Deserialize, Serialize};
 use tidegate_sandbox::wit::Principal;
 
@@ -154,6 +154,16 @@ impl From<Who<'_>> for Principal {
             context: who.context.into_owned(),
         }
     }
+}
+
+/// Whether an origin has done nothing about a request: it does not serve by the snapshot that the edge decided by.
+pub fn is_other_snapshot<B>(response: &Response<B>) -> bool {
+    if response.status() != StatusCode::MISDIRECTED_REQUEST {
+        return false; // an upstream's own 421 has another outcome
+    }
+    let outcome = response.headers().get(OUTCOME);
+    let outcome = outcome.and_then(|it| serde_json::from_slice::<Outcome>(it.as_bytes()).ok());
+    outcome.is_some_and(|outcome| outcome.by == By::OtherSnapshot)
 }
 
 /// HTTP's version as a number.

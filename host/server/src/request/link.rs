@@ -39,8 +39,10 @@ pub async fn ask(
     let request = forwarded(local, route, own(exchange), body)?;
     // The origin keeps to the route's timeout, and says so; beyond it something is wrong with the way there.
     let deadline = Instant::now() + route.timeout + ON_THE_WAY;
+    let manifest = local.deployed.manifest.as_ref();
+    let sequence = manifest.map_or(0, |manifest| manifest.sequence);
     let mut response = dialer
-        .send(request, deadline)
+        .send(request, sequence, deadline)
         .await
         .map_err(GatewayError::Link)?;
     *response.version_mut() = Version::HTTP_11; // the link's is nobody's business

@@ -38,8 +38,8 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// The first one.
-    Hello { name: String },
+    /// The first one, with the sequence of what it serves.
+    Hello { name: String, sequence: Option<u64> },
     /// What it serves now.
     Snapshot { manifest: Box<Manifest> },
     /// Something of the cache is to go.
@@ -177,7 +177,10 @@ impl Follower {
         noted: &mut bool,
     ) -> Result<()> {
         match event {
-            Event::Hello { name } => tracing::info!(origin = name, address, "following"),
+            Event::Hello { name, sequence } => {
+                tracing::info!(origin = name, address, "following");
+                self.dialer.origins.serves(place, sequence.unwrap_or(0));
+            }
             // The first one comes after what was purged.
             Event::Beat => self.cache.behind.told(place, true),
             Event::Purge { query, at } => {
@@ -190,6 +193,7 @@ impl Follower {
             }
             Event::Snapshot { manifest } => {
                 manifest.check().map_err(anyhow::Error::msg)?;
+                self.dialer.origins.serves(place, manifest.sequence);
                 self.want(place, Arc::from(manifest));
             }
         }
@@ -293,6 +297,13 @@ impl Follower {
                 () = tokio::time::sleep(RETRY), if failed => {}
             }
         }
+    }
+
+    /// Waits until some origin is connected.
+    async fn connected(&self) {
+        let places = 0..self.dialer.origins.list.len();
+        let connected = places.map(|place| Box::pin(self.dialer.connected(place)));
+        futures_util::future::select_all(connected).await;
     }
 
     /// The first origin from a place on, round the list, that is connected.
@@ -468,6 +479,8 @@ impl Follower {
         let identity = self.dialer.origins.identity.clone();
         let ask = async |csr: Vec<u8>| {
             let mut last = anyhow::anyhow!("there is no origin");
+            // At a start, links are about to be made.
+            _ = tokio::time::timeout(ANSWER_TIMEOUT, self.connected()).await;
             for place in 0..self.dialer.origins.list.len() {
                 match self.post(place, RENEW, csr.clone()).await {
                     Ok(answer) => return Ok(answer.to_vec()),

@@ -1,6 +1,6 @@
 //! The nodes that an origin knows: what they report of themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -180,6 +180,15 @@ impl Nodes {
         known.values().filter(|known| known.links > 0).count() as u64
     }
 
+    /// The snapshots that nodes which follow this one, or did a while ago, said they serve.
+    pub fn served(&self) -> BTreeSet<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = known
+            .values()
+            .filter(|it| it.heard_at.elapsed() < FORGOTTEN_AFTER);
+        lately.map(|known| known.report.snapshot.clone()).collect()
+    }
+
     /// All of them. `newest` is the snapshot that they should serve.
     pub fn list(&self, newest: &str) -> Vec<Seen> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,6 +264,8 @@ const BUCKETS_MAX: usize = 100_000;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Three reports, and a round trip.
 const LOST_AFTER: Duration = Duration::from_secs(4);
+/// A node that comes back in that time finds what it decides by.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {

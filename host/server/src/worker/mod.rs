@@ -6,7 +6,7 @@
 mod sinks;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,12 +31,13 @@ use crate::listen::{Connection, Service};
 use crate::request;
 use crate::request::exchange::{Exchange, Viewer, draw};
 use crate::serving::{Canary, Serving, Side};
+use crate::sync::nodes::Nodes;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::sparing::Sparing;
 use crate::upstream::{Handle, TargetAddress, Upstreams};
 
 /// What a worker was told when the node started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The largest request body.
     pub body_bytes_max: u64,
@@ -44,8 +45,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// The node's entry in `Via`.
     pub via: Via,
-    /// Edges may ask by what was served before.
-    pub keeps_before: bool,
+    /// On an origin: the nodes that may still decide by what was served before.
+    pub kept_for: Option<Arc<Nodes>>,
 }
 
 /// One worker thread's state.
@@ -204,8 +205,8 @@ impl Worker {
         };
         let before = self.serving.replace(next);
         serving.adopted.by_one_more();
-        if self.settings.keeps_before {
-            self.keep_before(before.stable);
+        if let Some(nodes) = &self.settings.kept_for {
+            self.keep_before(before.stable, &nodes.served());
         }
     }
 
@@ -220,7 +221,8 @@ impl Worker {
         before.iter().find(same).cloned()
     }
 
-    fn keep_before(&self, local: Rc<Local>) {
+    /// Keeps the last few snapshots, and those before them that a node still decides by.
+    fn keep_before(&self, local: Rc<Local>, served: &BTreeSet<String>) {
         let current = self.serving.borrow().stable.deployed.published.clone();
         let mut before = self.before.borrow_mut();
         before.retain(|other| {
@@ -230,7 +232,12 @@ impl Worker {
         if local.deployed.published != current {
             before.insert(0, local);
         }
-        before.truncate(BEFORE_MAX);
+        let mut place = 0;
+        before.retain(|other| {
+            place += 1;
+            place <= BEFORE_MAX || served.contains(&*other.deployed.published)
+        });
+        before.truncate(BEFORE_MAX + SERVED_MAX);
     }
 
     /// Counts what the cache did for a request.
@@ -660,5 +667,7 @@ const BEHIND_MAX: usize = 64;
 const MOCK: &str = "mock";
 /// An edge learns of a new snapshot within a round trip, in which there may be some swaps.
 const BEFORE_MAX: usize = 8;
+/// Older ones that nodes still decide by, since they cannot load what came after.
+const SERVED_MAX: usize = 8;
 /// Viewers whose forwarding fields are kept ready.
 const PEERS_MAX: usize = 1024;
