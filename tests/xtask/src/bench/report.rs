@@ -18,6 +18,8 @@ pub struct Row {
     pub p999_us: Option<f64>,
     pub cpu_us_per_request: Option<f64>,
     pub cpu_ratio_to_nginx: Option<f64>,
+    /// Where Varnish does the same.
+    pub cpu_ratio_to_varnish: Option<f64>,
     /// The others as ratios to nginx's, for the table.
     pub to_nginx: Ratios,
     /// Resident memory, where that is what is measured.
@@ -38,12 +40,12 @@ pub struct Ratios {
 pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Row> {
     let base = |case| measured.get(&(case, "nginx")).or(measured.get(nginx));
     let row = |((case, system), samples): (&(&'static str, &str), &Vec<Sample>)| {
-        let to_nginx = |figure: fn(&Sample) -> f64| {
-            let pairs = samples.iter().zip(base(*case)?);
-            Some(median(
-                pairs.map(|(sample, nginx)| figure(sample) / figure(nginx)),
-            ))
+        let ratio = |figure: fn(&Sample) -> f64, peer: &[Sample]| {
+            let pairs = samples.iter().zip(peer);
+            median(pairs.map(|(sample, peer)| figure(sample) / figure(peer)))
         };
+        let to_nginx = |figure| base(*case).map(|nginx| ratio(figure, nginx));
+        let varnish = measured.get(&(*case, "varnish"));
         Row {
             case: (*case).into(),
             system: (*system).into(),
@@ -53,6 +55,7 @@ pub fn rows(measured: &Measured, nginx: &(&'static str, &'static str)) -> Vec<Ro
             p999_us: Some(median(samples.iter().map(|sample| sample.p999_us))),
             cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
             cpu_ratio_to_nginx: to_nginx(|sample| sample.cpu_us),
+            cpu_ratio_to_varnish: varnish.map(|varnish| ratio(|sample| sample.cpu_us, varnish)),
             to_nginx: Ratios {
                 requests_per_s: to_nginx(|sample| sample.requests_per_s),
                 p50_us: to_nginx(|sample| sample.p50_us),
@@ -155,6 +158,9 @@ fn object(row: &Row) -> Value {
         "cpu_us_per_request": rounded(row.cpu_us_per_request),
         "cpu_ratio_to_nginx": rounded(row.cpu_ratio_to_nginx),
     });
+    if let Some(ratio) = row.cpu_ratio_to_varnish {
+        object["cpu_ratio_to_varnish"] = json!(rounded(Some(ratio)));
+    }
     if let Some(bytes) = row.rss_bytes {
         object["rss_bytes"] = json!(bytes as u64);
     }
@@ -193,6 +199,9 @@ pub fn table(rows: &[Row]) -> String {
             cell(row.p999_us, 1, row.to_nginx.p999_us),
             cell(row.cpu_us_per_request, 2, row.cpu_ratio_to_nginx),
         );
+        if let (Some(ratio), true) = (row.cpu_ratio_to_varnish, row.system != "varnish") {
+            let _ = writeln!(text, "{:<17} {:<17} CPU ×{ratio:.2} of Varnish's", "", "");
+        }
     }
     text.push_str("(×n): as a ratio to nginx's plain proxying, the median of the rounds\n");
     text
@@ -269,6 +278,33 @@ mod tests {
             "cpu_ratio_to_nginx",
         ];
         assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn where_varnish_does_the_same_its_cpu_is_compared() {
+        let sample = |cpu_us| Sample {
+            requests_per_s: 1.0,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            p999_us: 1.0,
+            cpu_us,
+        };
+        let measured = Measured::from([
+            (("cache-hit", "nginx"), vec![sample(20.0)]),
+            (("cache-hit", "tidegate"), vec![sample(10.0)]),
+            (("cache-hit", "varnish"), vec![sample(40.0)]),
+        ]);
+        let rows = rows(&measured, &("bare", "nginx"));
+        let tidegate = rows.iter().find(|row| row.system == "tidegate").unwrap();
+        assert_eq!(tidegate.cpu_ratio_to_varnish, Some(0.25));
+        assert_eq!(object(tidegate)["cpu_ratio_to_varnish"], 0.25);
+        let table = table(&rows);
+        assert_eq!(
+            table.matches("of Varnish's").count(),
+            2,
+            "nginx's too: {table}"
+        );
+        assert!(table.contains("CPU ×0.25 of Varnish's"), "{table}");
     }
 
     #[test]
