@@ -12,7 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
-use tidegate_tests::{Api, Operation, Reply, Stopped, TestNode, TestOrigin, text};
+use tidegate_tests::{Api, Operation, Reply, Stopped, TestNode, TestOrigin, say_skipped, text};
 
 /// An origin whose responses count as their body, vary on the language, and have a validator and a tag.
 async fn counting() -> TestOrigin {
@@ -338,7 +338,9 @@ impl Small {
         ) {
             Ok(()) => Some(Self(path)),
             Err(error) => {
-                eprintln!("skipped: no file system of its own can be mounted: {error}");
+                say_skipped(&format!(
+                    "no file system of its own can be mounted: {error}"
+                ));
                 None
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tidegate_tests::world::{
     AWAY, HOME, Viewer, World, definition, follower, in_step_over, network, origin, upstream,
 };
 use tidegate_tests::{PATIENCE, Setup, TestNode, TestOrigin, binary, text, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// What was measured, by what and then by region.
@@ -52,7 +54,7 @@ async fn regions_far_from_their_origin() {
     let network = match network(SEED) {
         Ok(network) => network,
         Err(missing) => {
-            eprintln!("SKIPPED: {missing}");
+            missing.say();
             return;
         }
     };
@@ -306,7 +308,7 @@ async fn where_the_path_to_the_nearest_origin_is_cut_another_one_answers_within_
     let network = match Network::start(&["near", "far", "here"], SEED) {
         Ok(network) => network,
         Err(missing) => {
-            eprintln!("SKIPPED: {missing}");
+            missing.say();
             return;
         }
     };
@@ -341,7 +343,8 @@ async fn where_the_path_to_the_nearest_origin_is_cut_another_one_answers_within_
         "here",
         "edge",
         home,
-        &[first.link(), second.link()],
+        // The nearest one stands last: its round trip decides.
+        &[second.link(), first.link()],
     )
     .await;
 
@@ -380,7 +383,7 @@ async fn a_deployment_is_on_twenty_far_edges_within_a_second() {
     let network = match Network::start(&regions, SEED) {
         Ok(network) => network,
         Err(missing) => {
-            eprintln!("SKIPPED: {missing}");
+            missing.say();
             return;
         }
     };
@@ -578,7 +581,7 @@ async fn demo(through: &[&str]) -> String {
 #[tokio::test]
 async fn the_demo_shows_each_region_as_lines_or_as_a_picture() {
     if let Err(missing) = network(SEED) {
-        eprintln!("SKIPPED: {missing}");
+        missing.say();
         return;
     }
     let binary = env!("CARGO_BIN_EXE_demo-regions");
@@ -611,6 +614,57 @@ async fn the_demo_shows_each_region_as_lines_or_as_a_picture() {
     ] {
         assert!(drawn.contains(words), "no {words:?}: {drawn}");
     }
+}
+
+/// A terminal with somebody at its keys.
+#[tokio::test]
+async fn the_demos_keys_cut_deploy_purge_kill_and_end() {
+    if let Err(missing) = network(SEED) {
+        missing.say();
+        return;
+    }
+    let demo = env!("CARGO_BIN_EXE_demo-regions");
+    let mut terminal = tokio::process::Command::new("script")
+        .args(["-qec", demo, "/dev/null"])
+        .env("TIDEGATE_BINARY", binary())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut keys = terminal.stdin.take().unwrap();
+    let mut screen = terminal.stdout.take().unwrap();
+    let mut drawn = String::new();
+    for (key, shown) in [
+        ("", "1 2 3 cut or heal"),
+        ("d", "deployed at the origin"),
+        ("p", "purged everything, everywhere: 200"),
+        ("1", "╳ cut"),
+        ("k", "the origin was killed"),
+        ("k", "the origin is back"),
+    ] {
+        drawn.clear();
+        keys.write_all(key.as_bytes()).await.unwrap();
+        let mut piece = [0; 16384];
+        timeout(4 * PATIENCE, async {
+            while !drawn.contains(shown) {
+                let read = screen.read(&mut piece).await.unwrap();
+                assert!(read > 0, "it ended: {drawn}");
+                drawn.push_str(&String::from_utf8_lossy(&piece[..read]));
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("no {shown:?} after {key:?}: {drawn}"));
+    }
+    keys.write_all(b"q").await.unwrap();
+    let mut rest = Vec::new();
+    let ended = async {
+        screen.read_to_end(&mut rest).await.unwrap();
+        terminal.wait().await.unwrap()
+    };
+    let status = timeout(4 * PATIENCE, ended).await.expect("it ends");
+    assert!(status.success());
+    assert!(String::from_utf8_lossy(&rest).contains("\u{1b}[?1049l"));
 }
 
 fn rtt_to(region: &str) -> Duration {

@@ -1,10 +1,7 @@
 //! Edges in front of an origin: what is decided where, and what passes between them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,39 +9,10 @@ use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
 use tidegate_tests::linked::{
-    edge, edge_with, follower_setup, in_step, nodes, origin_named, ready, without_udp,
+    API_KEY, api_to, edge, edge_with, nodes, origin_named, origin_to, ready, without_udp,
 };
-use tidegate_tests::{Api, Connection, Load, Operation, TestNode, TestOrigin, text, until};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::watch;
-
-const KEY: &str = "a-key-that-is-long-enough";
-
-fn keyed(operation: Operation) -> Operation {
-    operation.field("security", serde_json::json!([{ "api_key": [] }]))
-}
-
-/// An API whose routes need a key and lead to `upstream`.
-fn api_to(upstream: &TestOrigin) -> Api {
-    let uri = format!("http://{}/{{proxy}}", upstream.address());
-    let scheme = serde_json::json!({ "type": "apiKey", "name": "x-api-key", "in": "header" });
-    Api::new()
-        .security_scheme("api_key", scheme)
-        .route("GET /mock", Operation::mock("said at the edge"))
-        .route("ANY /to/{proxy+}", keyed(Operation::proxy(&uri)))
-        .route(
-            "ANY /open/{proxy+}",
-            Operation::proxy(&format!("http://{}/{{proxy}}", upstream.address())),
-        )
-}
-
-async fn origin_to(upstream: &TestOrigin) -> TestNode {
-    origin_named("home", "")
-        .api(&api_to(upstream))
-        .key(KEY, &["api/test"])
-        .start()
-        .await
-}
+use tidegate_tests::{Api, Connection, Operation, TestNode, TestOrigin, text, until};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_request_is_admitted_at_the_edge_and_answered_at_the_origin() {
@@ -58,7 +26,7 @@ async fn a_request_is_admitted_at_the_edge_and_answered_at_the_origin() {
 
     let asked = edge
         .build("GET", "/test/to/a%20b?q=1&q=%C3%A4")
-        .header("x-api-key", KEY)
+        .header("x-api-key", API_KEY)
         .header("x-mine", "ä");
     let reply = edge.ask(asked).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -90,53 +58,78 @@ async fn a_request_is_admitted_at_the_edge_and_answered_at_the_origin() {
 #[tokio::test]
 async fn bodies_stream_both_ways_and_trailers_pass() {
     let upstream = TestOrigin::start(|request| async move {
-        // Each piece goes back as it comes, in upper case; then how many there were.
+        // Each piece goes back as it comes, in upper case; then how many there were, and what came after them.
         let (mut pieces, body) = Channel::<Bytes, std::io::Error>::new(1);
         tokio::spawn(async move {
             let mut coming = request.into_body();
+            let mut trailers = http::HeaderMap::new();
             let mut count = 0;
             while let Some(Ok(frame)) = coming.frame().await {
-                let data = frame.into_data().unwrap().to_ascii_uppercase();
-                pieces.send_data(data.into()).await.unwrap();
-                count += 1;
+                match frame.into_data() {
+                    Ok(data) => {
+                        let data = data.to_ascii_uppercase();
+                        pieces.send_data(data.into()).await.unwrap();
+                        count += 1;
+                    }
+                    Err(frame) => trailers = frame.into_trailers().unwrap(),
+                }
             }
-            let mut trailers = http::HeaderMap::new();
             trailers.insert("x-sum", count.into());
             pieces.send_trailers(trailers).await.unwrap();
         });
         let mut response = Response::new(body.boxed());
         response
             .headers_mut()
-            .insert("trailer", "x-sum".parse().unwrap());
+            .insert("trailer", "x-sum, x-checksum".parse().unwrap());
         response
     })
     .await;
-    let origin = origin_to(&upstream).await;
-    let edge = edge("edge-1", &origin, &[]).await;
-    let (mut pieces, body) = Channel::<Bytes, std::io::Error>::new(1);
-    let request = edge
-        .build("POST", "/test/open/echo")
-        .header("te", "trailers")
-        .body(body.boxed())
-        .unwrap();
-    let mut connection = Connection::http2(edge.address()).await.unwrap();
-    pieces.send_data("one".into()).await.unwrap();
-    let mut response = connection.send(request).await.unwrap();
-    assert_eq!(response.status(), 200);
-    for (piece, expected) in [
-        (None, "ONE"),
-        (Some("two"), "TWO"),
-        (Some("three"), "THREE"),
-    ] {
-        if let Some(piece) = piece {
-            pieces.send_data(piece.into()).await.unwrap();
+    for_both_transports(&upstream, async |edge| {
+        let (mut pieces, body) = Channel::<Bytes, std::io::Error>::new(1);
+        let request = edge
+            .build("POST", "/test/open/echo")
+            .header("te", "trailers")
+            .header("trailer", "x-checksum")
+            .body(body.boxed())
+            .unwrap();
+        let mut connection = Connection::http2(edge.address()).await.unwrap();
+        pieces.send_data("one".into()).await.unwrap();
+        let mut response = connection.send(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        for (piece, expected) in [
+            (None, "ONE"),
+            (Some("two"), "TWO"),
+            (Some("three"), "THREE"),
+        ] {
+            if let Some(piece) = piece {
+                pieces.send_data(piece.into()).await.unwrap();
+            }
+            let frame = response.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), expected, "as it comes");
         }
-        let frame = response.frame().await.unwrap().unwrap();
-        assert_eq!(frame.into_data().unwrap(), expected, "as it comes");
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("x-checksum", "abc".parse().unwrap());
+        pieces.send_trailers(trailers).await.unwrap();
+        drop(pieces);
+        let rest = response.collect().await.unwrap();
+        let trailers = rest.trailers().unwrap();
+        assert_eq!(
+            (&trailers["x-sum"], &trailers["x-checksum"]),
+            (&"3".parse().unwrap(), &"abc".parse().unwrap())
+        );
+    })
+    .await;
+}
+
+/// Does the same with two edges: the link of one is QUIC, that of the other TCP.
+async fn for_both_transports(upstream: &TestOrigin, test: impl AsyncFn(&TestNode)) {
+    let origin = origin_to(upstream).await;
+    let blocked = without_udp(origin.link()).await;
+    for (name, ways, transport) in [("quic", vec![], "Quic"), ("tcp", vec![blocked], "Tcp")] {
+        let edge = edge(name, &origin, &ways).await;
+        edge.until_logged(&["link up", transport]).await;
+        test(&edge).await;
     }
-    drop(pieces);
-    let rest = response.collect().await.unwrap();
-    assert_eq!(rest.trailers().unwrap()["x-sum"], "3");
 }
 
 #[tokio::test]
@@ -160,32 +153,78 @@ async fn large_bodies_pass_whole_and_one_that_breaks_off_is_not_taken_for_whole(
         }
     })
     .await;
-    let origin = origin_to(&upstream).await;
-    let edge = edge("edge-1", &origin, &[]).await;
-    let request = edge
-        .build("POST", "/test/open/large")
-        .body(large.clone())
-        .unwrap();
-    let reply = edge.request(request).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.body.len()),
-        (200, large.len())
-    );
-    assert!(reply.body == large);
+    for_both_transports(&upstream, async |edge| {
+        let request = edge
+            .build("POST", "/test/open/large")
+            .body(large.clone())
+            .unwrap();
+        let reply = edge.request(request).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.body.len()),
+            (200, large.len())
+        );
+        assert!(reply.body == large);
 
-    let request = edge
-        .build("GET", "/test/open/broken")
-        .body(Bytes::new())
-        .unwrap();
-    let broken = edge.connect().await.ask(request).await;
-    // It breaks off, or is known to be broken before its head has gone on.
-    assert!(
-        broken.as_ref().map_or(true, |reply| reply.status == 502),
-        "{broken:?}"
+        let request = edge
+            .build("GET", "/test/open/broken")
+            .body(Bytes::new())
+            .unwrap();
+        let broken = edge.connect().await.ask(request).await;
+        // It breaks off, or is known to be broken before its head has gone on.
+        assert!(
+            broken.as_ref().map_or(true, |reply| reply.status == 502),
+            "{broken:?}"
+        );
+        // The link is fine.
+        let again = edge.request(
+            edge.build("POST", "/test/open/large")
+                .body(large.clone())
+                .unwrap(),
+        );
+        assert_eq!(again.await.status, 200);
+    })
+    .await;
+}
+
+/// What is told beside a request that an edge forwards is what the origin keeps responses by as well.
+#[tokio::test]
+async fn callers_share_nothing_in_the_origins_cache() {
+    let (ann, bob) = (
+        "ann-has-a-long-enough-key-",
+        "bob-has-a-long-enough-key-as-well",
     );
-    // The link is fine.
-    let again = edge.request(edge.build("POST", "/test/open/large").body(large).unwrap());
-    assert_eq!(again.await.status, 200);
+    let count = AtomicUsize::new(0);
+    let upstream = TestOrigin::start(move |_| {
+        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            let mut response = Response::new(text(number.to_string()));
+            let control = "public, max-age=600".parse().unwrap();
+            response.headers_mut().insert("cache-control", control);
+            response
+        }
+    })
+    .await;
+    let stages = "[api.stage.test]\ncache = 'http'";
+    let origin = origin_named("home", "")
+        .api_with("api", &api_to(&upstream).text(), stages)
+        .key(ann, &["api/test"])
+        .key(bob, &["api/test"])
+        .start()
+        .await;
+    let first = edge("one", &origin, &[]).await;
+    // On the same port: what an origin may answer by is part of the key.
+    let port = first.address().port();
+    let more = format!("[[listener]]\naddress = '127.0.0.2:{port}'\n");
+    let second = edge_with("two", &origin, &[], &more).await;
+    let get = async |edge: &TestNode, key| {
+        let request = edge.build("GET", "/test/to/a").header("x-api-key", key);
+        edge.ask(request).await.text()
+    };
+    assert_eq!(get(&first, ann).await, "1");
+    assert_eq!(get(&second, bob).await, "2", "what is stored is another's");
+    assert_eq!(get(&second, ann).await, "1", "as the origin has stored it");
+    assert_eq!(get(&first, bob).await, "2");
+    assert_eq!(upstream.requests(), 2);
 }
 
 #[tokio::test]
@@ -245,7 +284,7 @@ async fn without_an_origin_an_edge_answers_what_needs_none() {
     let stages = "[api.stage.test]\ncache = 'http'";
     let origin = origin_named("home", "")
         .api_with("api", &api_to(&upstream).text(), stages)
-        .key(KEY, &["api/test"])
+        .key(API_KEY, &["api/test"])
         .start()
         .await;
     let edge = edge("edge-1", &origin, &[]).await;
@@ -302,168 +341,13 @@ async fn where_udp_does_not_pass_the_link_is_tcp_and_says_so() {
     assert_eq!(free["version"], env!("CARGO_PKG_VERSION"));
 }
 
-/// Passes datagrams on, and can come from other ports from one moment to the next, as a router that was restarted does.
-struct Router {
-    address: SocketAddr,
-    restarts: watch::Sender<()>,
-    closed: Arc<AtomicBool>,
-}
-
-impl Router {
-    async fn start(to: SocketAddr) -> Self {
-        let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let address = near.local_addr().unwrap();
-        let (restarts, restarted) = watch::channel(());
-        let closed = Arc::new(AtomicBool::new(false));
-        let is_closed = closed.clone();
-        tokio::spawn(async move {
-            let mut restarted = restarted;
-            let mut ways: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-            let mut backs = tokio::task::JoinSet::new();
-            let mut datagram = [0; 2048];
-            loop {
-                tokio::select! {
-                    changed = restarted.changed() => {
-                        if changed.is_err() { return }
-                        ways.clear();
-                        backs.abort_all();
-                    }
-                    got = near.recv_from(&mut datagram) => {
-                        let Ok((length, from)) = got else { return };
-                        if is_closed.load(Ordering::Relaxed) {
-                            continue;
-                        }
-                        if let Entry::Vacant(way) = ways.entry(from) {
-                            let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                            far.connect(to).await.unwrap();
-                            let (near, back) = (near.clone(), far.clone());
-                            backs.spawn(async move {
-                                let mut datagram = [0; 2048];
-                                while let Ok(length) = back.recv(&mut datagram).await {
-                                    _ = near.send_to(&datagram[..length], from).await;
-                                }
-                            });
-                            way.insert(far);
-                        }
-                        _ = ways[&from].send(&datagram[..length]).await;
-                    }
-                }
-            }
-        });
-        Self {
-            address,
-            restarts,
-            closed,
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_link_survives_that_its_path_changes() {
-    let upstream = TestOrigin::saying("hello").await;
-    let origin = origin_to(&upstream).await;
-    let router = Router::start(origin.link()).await;
-    let edge = edge("edge-1", &origin, &[router.address]).await;
-    let load = Load::start(&edge, "/test/open/a", 4);
-    for _ in 0..3 {
-        load.more(100).await;
-        router.restarts.send_replace(());
-    }
-    load.more(100).await;
-    load.stop().await.assert_only(200);
-    let down = edge
-        .log()
-        .into_iter()
-        .find(|line| line.contains("link down"));
-    assert_eq!(down, None);
-    let over = edge.log().into_iter().find(|line| line.contains("Tcp"));
-    assert_eq!(over, None, "there is no way for TCP");
-}
-
-/// Waits until so many lines have these words.
-async fn logged(node: &TestNode, words: &str, times: usize) {
-    until("lines of the log", async || {
-        let log = node.log();
-        let lines = log.iter().filter(|line| line.contains(words));
-        (lines.count() >= times).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_link_that_is_made_again_sends_what_is_safe_with_its_first_packet() {
-    let upstream = TestOrigin::echo().await;
-    let origin = origin_to(&upstream).await;
-    let router = Router::start(origin.link()).await;
-    let more = "[log]\nlevel = 'info,tidegate=debug'";
-    let edge = edge_with("edge-1", &origin, &[router.address], more).await;
-    assert_eq!(edge.get("/test/open/a").await.status, 200);
-    router.closed.store(true, Ordering::Relaxed);
-    let threads = 3; // two that serve, and one that follows
-    logged(&edge, "link down", threads).await;
-    router.closed.store(false, Ordering::Relaxed);
-    logged(&edge, "link up", 2 * threads).await;
-    edge.until_logged(&["early data accepted"]).await;
-    for method in ["GET", "POST"] {
-        let request = edge.build(method, "/test/open/a").body(Bytes::new());
-        let reply = edge.request(request.unwrap()).await;
-        assert_eq!(reply.status, 200, "{method}: {}", edge.log().join("\n"));
-    }
-}
-
-/// Two origins of a region, the second of which serves what the first does, and an edge of both.
-async fn two_origins(upstream: &TestOrigin) -> (TestNode, TestNode, TestNode) {
-    let first = origin_to(upstream).await;
-    let link = "[link]\naddress = '127.0.0.1:0'";
-    let second = follower_setup("second", "origin", &first, &[], link)
-        .start()
-        .await;
-    ready(&second).await;
-    let edge = edge("edge-1", &first, &[first.link(), second.link()]).await;
-    in_step(&first, &[&second, &edge]).await;
-    (first, second, edge)
-}
-
-#[tokio::test]
-async fn an_origin_that_is_killed_under_load_costs_no_answer_for_longer_than_two_seconds() {
-    let upstream = TestOrigin::saying("hello").await;
-    let (first, _second, edge) = two_origins(&upstream).await;
-    let load = Load::start(&edge, "/test/open/a", 4);
-    load.more(200).await;
-    let killed = Instant::now();
-    let _first = first.kill9().await;
-    load.more(200).await;
-    let took = killed.elapsed();
-    let tally = load.stop().await;
-    tally.assert_answered(200);
-    assert!(tally.slowest < Duration::from_secs(2), "{tally:?}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
-}
-
-#[tokio::test]
-async fn an_origin_that_ends_in_order_loses_no_request() {
-    let upstream = TestOrigin::saying("hello").await;
-    let (first, _second, edge) = two_origins(&upstream).await;
-    let load = Load::start(&edge, "/test/open/a", 4);
-    load.more(200).await;
-    let began = Instant::now();
-    first.stop().await;
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
-    load.more(200).await;
-    load.stop().await.assert_answered(200);
-}
-
 #[tokio::test]
 async fn four_edges_share_a_throttle_by_what_they_are_asked_for() {
     let upstream = TestOrigin::saying("hello").await;
     let stages = "[api.stage.test]\nthrottle = { rate = 100, burst = 20 }";
     let origin = origin_named("home", "")
         .api_with("api", &api_to(&upstream).text(), stages)
-        .key(KEY, &["api/test"])
+        .key(API_KEY, &["api/test"])
         .start()
         .await;
     let mut edges = Vec::new();

@@ -15,7 +15,7 @@ fn network(names: &[&str]) -> Option<Network> {
     match Network::start(names, SEED) {
         Ok(network) => Some(network),
         Err(missing) => {
-            eprintln!("SKIPPED: {missing}");
+            missing.say();
             None
         }
     }

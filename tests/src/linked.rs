@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::node::{Stopped, TestNode};
+use crate::openapi::{Api, Operation};
+use crate::origin::TestOrigin;
 use crate::setup::{NODE_FILE, Setup, binary};
 use crate::wait::until;
 
@@ -23,6 +25,36 @@ pub fn origin_named(name: &str, text: &str) -> Setup {
         "[node]\nname = '{name}'\nregion = 'local'\nsuffix = 'localhost'\nthreads = 2\ndata = 'data'\nrole = 'origin'\n"
     );
     origin(TestNode::with(&format!("{heading}{text}")))
+}
+
+/// The key that [`api_to`] wants.
+pub const API_KEY: &str = "a-key-that-is-long-enough";
+
+fn keyed(operation: Operation) -> Operation {
+    operation.field("security", serde_json::json!([{ "api_key": [] }]))
+}
+
+/// An API whose routes need a key and lead to `upstream`.
+pub fn api_to(upstream: &TestOrigin) -> Api {
+    let uri = format!("http://{}/{{proxy}}", upstream.address());
+    let scheme = serde_json::json!({ "type": "apiKey", "name": "x-api-key", "in": "header" });
+    Api::new()
+        .security_scheme("api_key", scheme)
+        .route("GET /mock", Operation::mock("said at the edge"))
+        .route("ANY /to/{proxy+}", keyed(Operation::proxy(&uri)))
+        .route(
+            "ANY /open/{proxy+}",
+            Operation::proxy(&format!("http://{}/{{proxy}}", upstream.address())),
+        )
+}
+
+/// An origin that serves [`api_to`].
+pub async fn origin_to(upstream: &TestOrigin) -> TestNode {
+    origin_named("home", "")
+        .api(&api_to(upstream))
+        .key(API_KEY, &["api/test"])
+        .start()
+        .await
 }
 
 /// Starts an edge that has joined `origin`; its way there leads to `addresses`, or straight.

@@ -69,20 +69,26 @@ impl Authority {
 
     /// What a client needs that trusts this authority only.
     pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).expect("made by rcgen");
-        let builder =
-            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let mut config = builder
-            .expect("TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols
-            .iter()
-            .map(|protocol| protocol.as_bytes().to_vec())
-            .collect();
-        Arc::new(config)
+        Arc::new(trusting(self.pem().as_bytes(), protocols))
     }
+}
+
+/// What a client needs that trusts the authority of that PEM only, and shows no certificate.
+pub fn trusting(authority: &[u8], protocols: &[&str]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(authority).expect("a certificate");
+    roots.add(certificate).expect("an authority's");
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let mut config = builder
+        .expect("TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|protocol| protocol.as_bytes().to_vec())
+        .collect();
+    config
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -1,5 +1,7 @@
-//! Waiting for a condition, with a bound.
+//! Waiting for a condition, with a bound; and saying what cannot be tested here.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true before the test fails: far more than it ever should.
@@ -27,4 +29,11 @@ pub async fn until_within<T>(
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Says why a test does nothing here, to standard error itself: the runner keeps to itself what goes through `eprintln!` in a
+/// test that passes.
+pub fn say_skipped(why: &dyn Display) {
+    // Nobody is there to read it otherwise.
+    _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

@@ -53,6 +53,13 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
+impl Missing {
+    /// Says so beside the runner's output.
+    pub fn say(&self) {
+        crate::say_skipped(self);
+    }
+}
+
 impl Network {
     /// Makes regions without paths. What is lost is the same in every run with the same seed and the same packets.
     ///
