@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use http::Request;
 use serde_json::{Value, json};
+use tidegate_tests::linked::{edge_with, origin_named};
 use tidegate_tests::{Api, Connection, Operation, Reply, TestNode, fixture};
 
 fn statement(effect: &str, resource: &str, condition: Value) -> Value {
@@ -112,21 +113,48 @@ async fn with_an_authorizer_a_policy_that_is_silent_leaves_it_to_that_one() {
     assert_denied(&ask("/test/open").await, "api/test/GET/open", "");
 }
 
+/// A public listener, and two private ones.
+const LISTENERS: &str = "[[listener]]\naddress = '127.0.0.1:0'\n\
+    [[listener]]\naddress = '127.0.0.1:0'\nprivate = true\nname = 'internal'\n\
+    [[listener]]\naddress = '127.0.0.1:0'\nprivate = true\nname = 'other'\nserves = ['PRIVATE']\n";
+
+/// The policy of an API that is called on the listener `internal` only.
+fn internal_only() -> Value {
+    let internal = json!({ "StringEquals": { "aws:SourceVpce": "internal" } });
+    policy(&[statement("Allow", "execute-api:/*", internal)])
+}
+
+/// It is as regional as a REGIONAL one, also where an edge has private listeners.
+#[tokio::test]
+async fn a_private_api_answers_at_its_origin_and_on_no_edge() {
+    let api = Api::new()
+        .field("x-amazon-apigateway-policy", internal_only())
+        .route("GET /a", Operation::mock("private"));
+    let stage = "endpoint = 'PRIVATE'\n[api.stage.test]";
+    let origin = origin_named("home", LISTENERS)
+        .api_with("private", &api.text(), stage)
+        .start()
+        .await;
+    let edge = edge_with("one", &origin, &[], LISTENERS).await;
+    let [_, internal, _] = origin.addresses() else {
+        panic!("three listeners")
+    };
+    let reply = get(*internal, "private", "/test/a").await;
+    assert_eq!(reply.text(), "private");
+    for address in edge.addresses() {
+        let reply = get(*address, "private", "/test/a").await;
+        assert_eq!(reply.status, 404, "{address}: {}", reply.text());
+    }
+}
+
 #[tokio::test]
 async fn an_api_answers_where_its_endpoint_type_says() {
-    let vpce = |name: &str| json!({ "StringEquals": { "aws:SourceVpce": name } });
     let private = Api::new()
-        .field(
-            "x-amazon-apigateway-policy",
-            policy(&[statement("Allow", "execute-api:/*", vpce("internal"))]),
-        )
+        .field("x-amazon-apigateway-policy", internal_only())
         .route("GET /a", Operation::mock("private"));
     let plain = |body: &str| Api::new().route("GET /a", Operation::mock(body)).text();
     let stage = |endpoint: &str| format!("endpoint = '{endpoint}'\n[api.stage.test]");
-    let listeners = "[[listener]]\naddress = '127.0.0.1:0'\n\
-                     [[listener]]\naddress = '127.0.0.1:0'\nprivate = true\nname = 'internal'\n\
-                     [[listener]]\naddress = '127.0.0.1:0'\nprivate = true\nname = 'other'\nserves = ['PRIVATE']\n";
-    let node = TestNode::with(listeners)
+    let node = TestNode::with(LISTENERS)
         .api_with("private", &private.text(), &stage("PRIVATE"))
         .api_with("regional", &plain("regional"), &stage("REGIONAL"))
         .api_with("edge", &plain("edge"), &stage("EDGE"))

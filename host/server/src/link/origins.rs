@@ -208,3 +208,74 @@ impl Drop for Open {
 
 /// A process restarts in that time; a connection that is made anew ends it at once.
 const EJECTED_MS: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Authority;
+
+    /// Two origins, both connected.
+    fn two() -> (tempfile::TempDir, Origins, [Open; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open(folder.path()).unwrap();
+        let identity = authority.identify(folder.path(), "home", "local").unwrap();
+        let addresses = ["a:1".to_owned(), "b:1".to_owned()];
+        let origins = Origins::new(&addresses, identity).unwrap();
+        let open = [0, 1].map(|place| origins.list[place].opened(Transport::Quic));
+        (folder, origins, open)
+    }
+
+    /// The place of the origin that is asked first.
+    fn first(origins: &Origins) -> usize {
+        let all = origins.list.iter().enumerate();
+        let near = all.map(|(place, origin)| (origins.nearness(origin), place, ()));
+        balance::nearest_first(near).unwrap().1
+    }
+
+    #[test]
+    fn an_origin_that_fails_again_and_again_is_asked_last_for_a_while() {
+        let (_folder, origins, _open) = two();
+        let [near, far] = [&origins.list[0], &origins.list[1]];
+        near.measured(Duration::from_millis(20), false);
+        far.measured(Duration::from_millis(80), false);
+        assert_eq!(first(&origins), 0);
+        // One that gets through in between is well.
+        for _ in 0..3 {
+            origins.count(near, false);
+            origins.count(near, false);
+            origins.count(near, true);
+        }
+        assert_eq!(first(&origins), 0);
+        for _ in 0..balance::EJECT_AFTER {
+            origins.count(near, false);
+        }
+        assert_eq!(first(&origins), 1, "it failed three times in a row");
+        // Where both fail, the nearer one is asked again.
+        for _ in 0..balance::EJECT_AFTER {
+            origins.count(far, false);
+        }
+        assert_eq!(first(&origins), 0);
+        drop(near.opened(Transport::Quic));
+        drop(far.opened(Transport::Quic));
+        origins.count(far, false);
+        assert_eq!(first(&origins), 0, "a new connection is a new start");
+        near.measured(Duration::from_millis(20), true);
+        assert_eq!(first(&origins), 1, "nothing is heard of it");
+    }
+
+    #[test]
+    fn an_origin_answers_by_snapshots_that_it_has_reached() {
+        let (_folder, origins, _open) = two();
+        let reached = |sequence| {
+            let all = origins.list.iter();
+            all.map(|origin| origin.has_reached(sequence))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(reached(7), [true, true], "neither has told");
+        origins.serves(0, 7);
+        origins.serves(1, 6);
+        assert_eq!((reached(6), reached(7)), (vec![true; 2], vec![true, false]));
+        origins.serves(1, 7);
+        assert_eq!(reached(7), [true, true]);
+    }
+}
