@@ -76,7 +76,7 @@ impl Origins {
                 failures: AtomicU32::new(0),
                 ejected_until: AtomicU64::new(0),
                 silent: AtomicBool::new(false),
-                sequence: AtomicU64::new(u64::MAX),
+                sequence: AtomicU64::new(UNKNOWN),
                 place,
                 behind: behind.clone(),
             })
@@ -206,6 +206,8 @@ impl Drop for Open {
     }
 }
 
+/// The sequence of an origin that has not told: it is asked for whatever there is.
+pub const UNKNOWN: u64 = u64::MAX;
 /// A process restarts in that time; a connection that is made anew ends it at once.
 const EJECTED_MS: u64 = 10_000;
 

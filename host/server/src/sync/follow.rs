@@ -29,6 +29,7 @@ use crate::cache::purge::Purge;
 use crate::control::{Command, Commands};
 use crate::identity::Role;
 use crate::link::dial::Dialer;
+use crate::link::origins::UNKNOWN;
 use crate::link::{self, ARTIFACTS, EVENTS, FILES, RENEW, REPORT};
 use crate::services::NodeServices;
 use crate::services::quota::ledger::{Settle, Settled, Settlement};
@@ -38,7 +39,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// The first one, with the sequence of what it serves.
+    /// The first one, with the sequence of what it serves, where that is known.
     Hello { name: String, sequence: Option<u64> },
     /// What it serves now.
     Snapshot { manifest: Box<Manifest> },
@@ -179,7 +180,9 @@ impl Follower {
         match event {
             Event::Hello { name, sequence } => {
                 tracing::info!(origin = name, address, "following");
-                self.dialer.origins.serves(place, sequence.unwrap_or(0));
+                self.dialer
+                    .origins
+                    .serves(place, sequence.unwrap_or(UNKNOWN));
             }
             // The first one comes after what was purged.
             Event::Beat => self.cache.behind.told(place, true),

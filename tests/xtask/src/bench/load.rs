@@ -23,8 +23,8 @@ pub struct Load {
     pub beside: Option<u32>,
     /// Where there is one, each request is for the next of so many paths: the URL's, followed by a number from 0.
     pub rotate: Option<u32>,
-    /// Half as many requests as the server could answer, at times of their own: latency that is not made of waiting for the
-    /// requests before.
+    /// As many requests as keep the server busy half of the time, at times of their own: latency that is not made of waiting for
+    /// the requests before.
     pub at_half: bool,
 }
 
@@ -52,10 +52,20 @@ impl Load {
         self.run_paced(folder, seconds, paced)
     }
 
-    /// How many connections of [`Self::run_paced`] ask for half of what the server can answer to as many that never pause.
+    /// How many connections of [`Self::run_paced`] keep the server's core busy half of the time. Half of the most that it can
+    /// answer to connections that never pause is where it begins: with time in between, a request costs another time.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
     pub fn half(&self, folder: &Path, connections: u32) -> anyhow::Result<u32> {
         let most = self.run_with(folder, 1, connections, "")?.requests_per_s;
-        Ok((most / 2.0 * PAUSE_MS / 1000.0).round().max(1.0) as u32)
+        let mut paced = (most / 2.0 * PAUSE_MS / 1000.0).max(1.0);
+        for _ in 0..2 {
+            let sample = self.run_paced(folder, 1, paced.round() as u32)?;
+            let busy = sample.cpu_us * sample.requests_per_s / 1e6;
+            paced = (paced * 0.5 / busy).max(1.0);
+        }
+        Ok(paced.round() as u32)
     }
 
     /// Runs the load for `seconds`; each connection sends one request in so many milliseconds on average, by chance between none
