@@ -4,8 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use http::Response;
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, binary, fixture, until, with_section};
+use tidegate_tests::{
+    Api, Load, Operation, Reply, TestNode, TestOrigin, binary, fixture, text, until, with_section,
+};
 use tokio::process::Command;
 
 fn stamped() -> Api {
@@ -133,6 +136,90 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_each_serves_at_once() {
     .await;
 }
 
+/// An upstream that tells which version's stamp a request had, and the plugin `stamp` before it and behind it.
+async fn stamping_both_ways() -> (TestOrigin, TestNode) {
+    let origin = TestOrigin::start(|request| async move {
+        let mut response = Response::new(text("hello"));
+        if let Some(stamp) = request.headers().get("x-stamp") {
+            response.headers_mut().insert("x-asked", stamp.clone());
+        }
+        response
+    })
+    .await;
+    let operation = ["request-transform", "response-transform"]
+        .into_iter()
+        .fold(Operation::proxy("http://origin/"), |operation, step| {
+            operation.binding(json!({ "step": step, "plugin": "stamp" }))
+        });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("stamp", &fixture("stamp-one"))
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    (origin, node)
+}
+
+#[tokio::test]
+async fn no_request_sees_two_versions_of_one_plugin() {
+    let (_origin, node) = stamping_both_ways().await;
+    let request = node.build("GET", "/test/a");
+    let load = Load::start_checking(&node, 8, request, |reply| {
+        let (asked, answered) = (reply.header("x-asked"), reply.header("x-stamp"));
+        let one_version = asked == answered && !asked.is_empty();
+        (!one_version).then(|| format!("asked by {asked:?}, answered by {answered:?}"))
+    });
+    let versions = [fixture("stamp-two"), fixture("stamp-one")];
+    for (number, component) in versions.iter().cycle().take(100).enumerate() {
+        done(&node, &["swap", "stamp", path(component)]).await;
+        if number % 10 == 0 {
+            load.more(20).await;
+        }
+    }
+    load.stop().await.assert_only(200);
+}
+
+#[tokio::test]
+async fn a_request_in_flight_ends_on_its_version_which_is_freed_then() {
+    let (origin, node) = stamping_both_ways().await;
+    let stamps = |reply: &Reply| {
+        let stamp = |name| reply.header(name).to_owned();
+        (stamp("x-asked"), stamp("x-stamp"))
+    };
+    let live = async || {
+        let metrics = node.metrics().await;
+        metrics.sum("tidegate_instances_live", &[])
+    };
+    origin.hold();
+    let held = node.get("/test/a");
+    let others = async {
+        until("it is under way", async || {
+            (origin.requests() == 1).then_some(())
+        })
+        .await;
+        assert_eq!(live().await, 1.0, "of the request transform");
+        done(&node, &["swap", "stamp", path(&fixture("stamp-two"))]).await;
+        assert_eq!(live().await, 1.0, "the old version's");
+        let new = node.get("/test/a");
+        let release = async {
+            until("another one is under way", async || {
+                (origin.requests() == 2).then_some(())
+            })
+            .await;
+            assert_eq!(live().await, 2.0, "one of each version");
+            origin.release();
+        };
+        tokio::join!(new, release).0
+    };
+    let (held, new) = tokio::join!(held, others);
+    assert_eq!(stamps(&held), ("one".to_owned(), "one".to_owned()));
+    assert_eq!(stamps(&new), ("two".to_owned(), "two".to_owned()));
+    until("the new version's two instances are left", async || {
+        (live().await == 2.0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_version_that_was_swapped_in_is_in_force_after_kill_9_and_can_be_gone_back_from() {
     let node = stamping_node().await;
@@ -173,7 +260,7 @@ async fn what_cannot_serve_is_refused_with_its_cause_and_leaves_the_running_vers
         ),
         (
             fixture("stamp-one"),
-            "the plugin implements response-transform, not authorizer",
+            "the plugin implements request-transform, response-transform, not authorizer",
         ),
         (
             fixture("missing-grant"),

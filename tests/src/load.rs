@@ -26,6 +26,9 @@ struct Shared {
     answered: AtomicU64,
 }
 
+/// What is wrong with a response, if anything.
+type Wrong = fn(&Reply) -> Option<String>;
+
 /// What became of the requests.
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
@@ -34,7 +37,7 @@ pub struct Tally {
     /// How often a kept connection turned out to be closed before a request's first byte was answered; the request was
     /// sent again on a new one, as RFC 9112 section 9.3.1 has it.
     pub reconnects: u64,
-    /// Requests on a new connection without a whole response.
+    /// Requests on a new connection without a whole response, and responses that are wrong.
     pub failures: Vec<String>,
     /// Whether a new connection was refused in the end: the node had gone.
     pub refused: bool,
@@ -54,6 +57,16 @@ impl Load {
         connections: usize,
         request: http::request::Builder,
     ) -> Self {
+        Self::start_checking(node, connections, request, |_| None)
+    }
+
+    /// As [`Load::start_with`]; a response that `wrong` says something of counts as failed.
+    pub fn start_checking(
+        node: &TestNode,
+        connections: usize,
+        request: http::request::Builder,
+        wrong: Wrong,
+    ) -> Self {
         let request = request.body(Bytes::new()).expect("a request");
         let shared = Arc::new(Shared {
             stopping: AtomicBool::new(false),
@@ -61,7 +74,8 @@ impl Load {
         });
         let mut workers = JoinSet::new();
         for _ in 0..connections {
-            workers.spawn(work(node.address(), request.clone(), Arc::clone(&shared)));
+            let shared = Arc::clone(&shared);
+            workers.spawn(work(node.address(), request.clone(), shared, wrong));
         }
         Self { workers, shared }
     }
@@ -132,7 +146,12 @@ impl Tally {
     }
 }
 
-async fn work(address: SocketAddr, request: Request<Bytes>, shared: Arc<Shared>) -> Tally {
+async fn work(
+    address: SocketAddr,
+    request: Request<Bytes>,
+    shared: Arc<Shared>,
+    wrong: Wrong,
+) -> Tally {
     let mut tally = Tally::default();
     let mut kept: Option<Connection> = None;
     while !shared.stopping.load(Ordering::Relaxed) {
@@ -166,6 +185,7 @@ async fn work(address: SocketAddr, request: Request<Bytes>, shared: Arc<Shared>)
         match Reply::read(response).await {
             Ok(reply) => {
                 *tally.statuses.entry(reply.status.as_u16()).or_default() += 1;
+                tally.failures.extend(wrong(&reply));
                 tally.slowest = tally.slowest.max(began.elapsed());
                 shared.answered.fetch_add(1, Ordering::Relaxed);
                 if reply.header("connection") != "close" {
