@@ -40,4 +40,5 @@ mod signatures;
 mod swap;
 mod swap_costs;
 mod sync;
+mod toolchains;
 mod upstreams;

@@ -421,7 +421,7 @@ static GUESTS: [Guest; 9] = [
     },
     Guest {
         name: "Python",
-        tests: &["sdk::python_"],
+        tests: &["sdk::python_", "toolchains::python_"],
         get: "pip install componentize-py==0.25.1",
         there: || find("componentize-py").is_some(),
     },
