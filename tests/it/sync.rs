@@ -8,7 +8,9 @@ use tidegate_tests::linked::{
     edge, edge_setup, edge_with, follower_setup, in_step, nodes, origin_named, put, ready,
     snapshot, without_udp,
 };
-use tidegate_tests::{Api, Operation, TestNode, TestOrigin, binary, fixture, root, text, until};
+use tidegate_tests::{
+    Api, Operation, TestNode, TestOrigin, binary, fixture, root, text, until, with_section,
+};
 
 fn saying(what: &str) -> Api {
     Api::new().route("GET /a", Operation::mock(what))
@@ -50,13 +52,75 @@ async fn a_deployment_reaches_every_edge_and_a_bad_one_none() {
 }
 
 async fn swap(node: &TestNode, component: &str) -> tidegate_tests::Reply {
+    put_version(node, std::fs::read(fixture(component)).unwrap()).await
+}
+
+async fn put_version(node: &TestNode, component: Vec<u8>) -> tidegate_tests::Reply {
     let request = http::Request::builder()
         .method("PUT")
         .uri("/tidegate/v1/plugins/stamp")
         .header("host", node.admin_address().to_string())
         .header("content-type", "application/wasm")
-        .body(std::fs::read(fixture(component)).unwrap().into());
+        .body(component.into());
     node.ask_admin(request.unwrap()).await
+}
+
+/// What a node's log says of the snapshots that it has adopted: files, and compiled components, that it fetched.
+fn fetched(node: &TestNode) -> Vec<(u64, u64)> {
+    let lines = node.log().into_iter();
+    let adopted = lines.filter(|line| line.contains("snapshot adopted"));
+    adopted
+        .map(|line| (field(&line, "files="), field(&line, "compiled=")))
+        .collect()
+}
+
+fn field(line: &str, name: &str) -> u64 {
+    let rest = line.split_once(name).expect("the field is there").1;
+    let end = rest.find(|next: char| !next.is_ascii_digit());
+    rest[..end.unwrap_or(rest.len())].parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_edge_fetches_what_changed_and_compiles_nothing_that_its_origin_has() {
+    let bindings = ["stamp", "other"]
+        .map(|plugin| serde_json::json!({ "step": "response-transform", "plugin": plugin }));
+    let operation = bindings
+        .into_iter()
+        .fold(Operation::mock("in"), Operation::binding);
+    let version = |name: &str| {
+        let component = std::fs::read(fixture("stamp-one")).unwrap();
+        with_section(component, "version", name)
+    };
+    let debug = "[log]\nlevel = 'info,tidegate=debug'\n";
+    let origin = origin_named("home", debug)
+        .with_artifacts_of_its_own()
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("stamp", &fixture("stamp-one"))
+        .plugin("other", &fixture("stamp-one"))
+        .file("other.wasm", &version("other"))
+        .start()
+        .await;
+    let edge = edge_setup("one", &origin, &[], debug)
+        .with_artifacts_of_its_own()
+        .start()
+        .await;
+    ready(&edge).await;
+    edge.get("/test/a").await.assert_status(200);
+    // The definition and two components, and the code of these and of `mock`, which every node has.
+    assert_eq!(fetched(&edge), [(3, 3)]);
+    put_version(&origin, version("next"))
+        .await
+        .assert_status(200);
+    in_step(&origin, &[&edge]).await;
+    assert_eq!(fetched(&edge)[1..], [(1, 1)], "a version of one plugin");
+    let compiled = |node: &TestNode| {
+        let lines = node.log().into_iter();
+        lines
+            .filter(|line| line.contains("component compiled"))
+            .count()
+    };
+    assert!(compiled(&origin) > 0, "a node that compiles says so");
+    assert_eq!(compiled(&edge), 0, "{}", edge.log().join("\n"));
 }
 
 #[tokio::test]

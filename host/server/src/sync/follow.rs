@@ -79,6 +79,13 @@ pub struct Standing {
     news: Notify,
 }
 
+/// What came from an origin for a snapshot; the rest was here.
+struct Fetched {
+    files: usize,
+    /// Components' machine code.
+    compiled: usize,
+}
+
 impl Standing {
     /// Nothing is followed yet.
     pub fn new(publisher: &Publisher) -> Self {
@@ -271,15 +278,21 @@ impl Follower {
                 };
                 // Not given up for a newer one: what it keeps is kept as long as it runs.
                 let adopted = match fetched {
-                    Ok(()) => self.deploy(manifest).await,
+                    Ok(fetched) => self.deploy(manifest).await.map(|()| fetched),
                     Err(error) => Err(error),
                 };
                 let took_ms = began.elapsed().as_millis();
                 let mut problem = self.standing.problem.borrow_mut();
                 match adopted {
-                    Ok(()) => {
+                    Ok(Fetched { files, compiled }) => {
                         (*problem, attempt) = (None, 0);
-                        tracing::info!(snapshot = &*id, took_ms, "snapshot adopted");
+                        tracing::info!(
+                            snapshot = &*id,
+                            files,
+                            compiled,
+                            took_ms,
+                            "snapshot adopted"
+                        );
                     }
                     Err(error) => {
                         attempt += 1;
@@ -332,7 +345,7 @@ impl Follower {
     }
 
     /// Fetches what a snapshot has that is not here.
-    async fn fetch(&self, place: usize, manifest: &Manifest) -> Result<()> {
+    async fn fetch(&self, place: usize, manifest: &Manifest) -> Result<Fetched> {
         let mine = |hash: &&String| {
             self.dialer.origins.identity.peer().role == Role::Origin
                 || !manifest.origins_only.contains(*hash)
@@ -368,21 +381,24 @@ impl Follower {
                 let path = format!("{ARTIFACTS}{compatibility}/{hash}");
                 async move {
                     // Without it, the component is compiled here.
-                    if let Ok(code) = self.get_whole(place, &path, CODE_BYTES_MAX).await {
-                        let (runtime, hash) = (self.runtime.clone(), hash.clone());
-                        let keeping = move || runtime.keep_artifact(&hash, &code);
-                        _ = tokio::task::spawn_blocking(keeping).await;
-                    }
+                    let code = self.get_whole(place, &path, CODE_BYTES_MAX).await.ok()?;
+                    let (runtime, hash) = (self.runtime.clone(), hash.clone());
+                    let keeping = move || runtime.keep_artifact(&hash, &code);
+                    tokio::task::spawn_blocking(keeping).await.ok()
                 }
             })
             .buffer_unordered(FETCHES_MAX)
-            .collect::<Vec<()>>();
-        let (fetched, _) = futures_util::future::join(fetching_files, fetching_code).await;
-        fetched.into_iter().collect::<Result<()>>()?;
+            .collect::<Vec<Option<()>>>();
+        let (kept, code) = futures_util::future::join(fetching_files, fetching_code).await;
+        let fetched = Fetched {
+            files: kept.len(),
+            compiled: code.iter().flatten().count(),
+        };
+        kept.into_iter().collect::<Result<()>>()?;
         for (hash, line) in &manifest.signatures {
             files.keep_signature(hash, line)?;
         }
-        Ok(())
+        Ok(fetched)
     }
 
     /// Tells an origin how this node is, every second and when there are news.
