@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use tidegate_tests::linked::{edge_with, nodes, origin_named};
 use tidegate_tests::{
     Api, Author, Load, Operation, Setup, TestNode, TestRegistry, fixture, items_function, until,
 };
@@ -207,6 +208,48 @@ async fn a_policy_that_what_runs_does_not_meet_is_refused_at_a_reload() {
     TestNode::with("[plugins]\nsignatures = 'required'\ntrusted-keys = ['MCow']")
         .check()
         .assert_refused(&["node.toml:", "\"MCow\" is no Ed25519 public key"]);
+}
+
+#[tokio::test]
+async fn an_edge_takes_what_its_own_keys_signed_whatever_its_origin_runs() {
+    let signer = Signer::new();
+    let one = signer.sign("stamp-one.wasm", "ours");
+    let signature = fs::read(signer.author.path("stamp-one.wasm.sig")).unwrap();
+    let origin = origin_named("home", "")
+        .api(&stamped())
+        .plugin("stamp", &one)
+        .file("stamp.wasm.sig", &signature)
+        .start()
+        .await;
+    let edge = edge_with("one", &origin, &[], &signer.required()).await;
+    assert_eq!(stamp(&edge).await, "one");
+    let load = Load::start(&edge, "/test/a", 2);
+    for (key, cause) in [
+        (None, "it is not signed, and this node runs what is signed"),
+        (Some("theirs"), "which is none of the `trusted-keys`"),
+    ] {
+        key.map(|key| signer.sign("stamp-two.wasm", key));
+        let swapped = signer.swap(&origin, "stamp-two.wasm");
+        assert!(swapped.status.success(), "{swapped:?}");
+        let refused = edge.until_logged(&["snapshot refused", cause]).await;
+        assert!(refused.contains("the last good one serves on"), "{refused}");
+        assert_eq!(stamp(&origin).await, "two");
+        assert_eq!(stamp(&edge).await, "one");
+        until("the origin is told why", async || {
+            let seen = nodes(&origin).await.remove(0);
+            let problem = seen["problem"].as_str()?.to_owned();
+            problem.contains(cause).then_some(())
+        })
+        .await;
+    }
+    signer.sign("stamp-two.wasm", "ours");
+    let swapped = signer.swap(&origin, "stamp-two.wasm");
+    assert!(swapped.status.success(), "{swapped:?}");
+    until("the edge takes it", async || {
+        (stamp(&edge).await == "two").then_some(())
+    })
+    .await;
+    load.stop().await.assert_only(200);
 }
 
 #[tokio::test]
