@@ -1,9 +1,12 @@
 //! What a fault means for the request, by step and by the binding's policy.
 
+use std::fs;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture};
+use tidegate_tests::linked;
+use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture, until};
 
 /// The steps on a request's way whose fault has a policy.
 const STEPS: [&str; 5] = [
@@ -144,6 +147,77 @@ async fn a_log_sink_that_traps_loses_its_records_and_no_request() {
     })
     .await;
     node.until_logged(&["log records lost", "trapped: "]).await;
+}
+
+/// One component at two places: the host field, which every request has, makes it trap at the first.
+#[tokio::test]
+async fn a_binding_that_traps_on_every_call_leaves_the_plugins_others_alone_and_recovers_at_once() {
+    let api = |header: &str| {
+        let guarded = |header: &str| {
+            let operation = Operation::mock("in");
+            operation.step("authorizer", "guard", json!({ "header": header }))
+        };
+        Api::new()
+            .route("GET /bad", guarded(header))
+            .route("GET /good", guarded("x-trap"))
+    };
+    let node = TestNode::with("")
+        .api(&api("host"))
+        .plugin("guard", &fixture("trap-on-header"))
+        .start()
+        .await;
+    let calls = async || {
+        let metrics = node.metrics().await;
+        let binding = [("binding", "api/test GET /bad: authorizer guard")];
+        metrics.sum("tidegate_plugin_calls_total", &binding)
+    };
+    let trap_until_left_alone = async || {
+        until("both workers leave it alone", async || {
+            let before = calls().await;
+            for _ in 0..20 {
+                node.get("/test/bad").await.assert_status(500);
+            }
+            // A pause that ends lets one call through.
+            (calls().await - before <= 4.0).then_some(())
+        })
+        .await;
+    };
+    let serves_at_once = async || {
+        for _ in 0..20 {
+            node.get("/test/bad").await.assert_status(200);
+        }
+    };
+    let load = Load::start(&node, "/test/good", 4);
+    trap_until_left_alone().await;
+    node.until_logged(&[
+        "GET /bad",
+        "is not called for a while, since it failed too often",
+    ])
+    .await;
+    node.swap("guard", fs::read(fixture("allow")).unwrap())
+        .await
+        .assert_status(200);
+    serves_at_once().await;
+
+    let back = "/tidegate/v1/plugins/guard/rollback";
+    linked::put(&node, back).await.assert_status(200);
+    trap_until_left_alone().await;
+    let before = node.metrics().await.sum("tidegate_deployments_total", &[]);
+    fs::write(node.path("api.openapi.yaml"), api("x-other").text()).unwrap();
+    node.until("the edit is deployed", |metrics| {
+        metrics.sum("tidegate_deployments_total", &[]) > before
+    })
+    .await;
+    until("both workers serve by it", async || {
+        for _ in 0..16 {
+            if node.get("/test/bad").await.status != 200 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    load.stop().await.assert_only(200);
 }
 
 #[tokio::test]

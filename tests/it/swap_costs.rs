@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate_tests::{Api, Load, Operation, Pace, TestNode, fixture, until, with_section};
+use tidegate_tests::{Api, Load, Operation, Pace, fixture, until, with_section};
 
 use crate::swap::guarded_node;
 
@@ -22,7 +22,8 @@ async fn requests_of_a_swaps_second_wait_hardly_longer_than_those_of_the_second_
         // One that was never compiled here.
         let version = with_section(component.clone(), "version", &number.to_string());
         before.push(p99(pace.next(second).await));
-        let (_, latencies) = tokio::join!(put(&node, "guard", version), pace.next(second));
+        let (swapped, latencies) = tokio::join!(node.swap("guard", version), pace.next(second));
+        swapped.assert_status(200);
         during.push(p99(latencies));
     }
     let median = |mut latencies: Vec<Duration>| {
@@ -64,7 +65,7 @@ async fn the_code_of_versions_that_serve_no_more_leaves_memory() {
     let before = code();
     for number in 0..20 {
         let version = with_section(component.clone(), "version", &number.to_string());
-        put(&node, "guard", version).await;
+        node.swap("guard", version).await.assert_status(200);
     }
     until("one version's code is there", async || {
         node.get("/test/a").await.assert_status(200);
@@ -91,7 +92,7 @@ async fn leaves_no_memory(load: bool) {
     let (mut early, mut late) = (u64::MAX, u64::MAX);
     for number in 0..SWAPS {
         let version = with_section(component.clone(), "version", &(number % 4).to_string());
-        put(&node, "guard", version).await;
+        node.swap("guard", version).await.assert_status(200);
         if number % 10 == 0 {
             let binding = json!({
                 "step": "authorizer", "plugin": "guard", "configuration": { "number": number }
@@ -114,16 +115,6 @@ async fn leaves_no_memory(load: bool) {
         late <= early + early / 20,
         "{early} bytes after a fifth, {late} in the end"
     );
-}
-
-/// Swaps a component in, without a process of the command line's.
-async fn put(node: &TestNode, plugin: &str, component: Vec<u8>) {
-    let request = http::Request::put(format!("/tidegate/v1/plugins/{plugin}"))
-        .header("host", node.admin_address().to_string())
-        .header("content-type", "application/wasm")
-        .body(component.into());
-    let answer = node.ask_admin(request.expect("a request")).await;
-    answer.assert_status(200);
 }
 
 /// Far less than a node built for tests can serve: where all of a core is in use, any work shows.

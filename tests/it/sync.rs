@@ -52,17 +52,8 @@ async fn a_deployment_reaches_every_edge_and_a_bad_one_none() {
 }
 
 async fn swap(node: &TestNode, component: &str) -> tidegate_tests::Reply {
-    put_version(node, std::fs::read(fixture(component)).unwrap()).await
-}
-
-async fn put_version(node: &TestNode, component: Vec<u8>) -> tidegate_tests::Reply {
-    let request = http::Request::builder()
-        .method("PUT")
-        .uri("/tidegate/v1/plugins/stamp")
-        .header("host", node.admin_address().to_string())
-        .header("content-type", "application/wasm")
-        .body(component.into());
-    node.ask_admin(request.unwrap()).await
+    node.swap("stamp", std::fs::read(fixture(component)).unwrap())
+        .await
 }
 
 /// What a node's log says of the snapshots that it has adopted: files, and compiled components, that it fetched.
@@ -108,7 +99,8 @@ async fn an_edge_fetches_what_changed_and_compiles_nothing_that_its_origin_has()
     edge.get("/test/a").await.assert_status(200);
     // The definition and two components, and the code of these and of `mock`, which every node has.
     assert_eq!(fetched(&edge), [(3, 3)]);
-    put_version(&origin, version("next"))
+    origin
+        .swap("stamp", version("next"))
         .await
         .assert_status(200);
     in_step(&origin, &[&edge]).await;

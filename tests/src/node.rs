@@ -207,6 +207,15 @@ impl TestNode {
         connection.ask(request).await.expect("a response")
     }
 
+    /// Swaps a version of a plugin in, without a process of the command line's.
+    pub async fn swap(&self, plugin: &str, component: Vec<u8>) -> Reply {
+        let request = Request::put(format!("/tidegate/v1/plugins/{plugin}"))
+            .header("host", self.admin.to_string())
+            .header("content-type", "application/wasm")
+            .body(component.into());
+        self.ask_admin(request.expect("a request")).await
+    }
+
     /// Reads `/metrics`.
     pub async fn metrics(&self) -> Metrics {
         Metrics::parse(&self.admin("/metrics").await.text())
