@@ -446,6 +446,79 @@ async fn a_canary_that_faults_is_rolled_back_by_itself() {
     }
 }
 
+/// The old version's calls are over at once, the new one's take ten milliseconds.
+#[tokio::test]
+async fn a_canary_that_is_slower_is_rolled_back_for_its_latency() {
+    let binding =
+        json!({ "step": "authorizer", "plugin": "guard", "configuration": { "milliseconds": 10 } });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("guard", &fixture("allow"))
+        .start()
+        .await;
+    let slow = fixture("sleepy");
+    done(&node, &["swap", "guard", path(&slow), "--canary", "50%"]).await;
+    let load = Load::start(&node, "/test/a", 2);
+    let outcome = until("it is rolled back", async || {
+        let canary = canary(&node, "guard").await;
+        canary["outcome"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(
+        outcome.starts_with("rolled back: a mean latency of"),
+        "{outcome}"
+    );
+    load.stop().await.assert_only(200);
+}
+
+/// Nothing of it is a fault: the version itself says 503.
+#[tokio::test]
+async fn who_watches_a_canary_sees_why_it_was_rolled_back_and_how_it_was_promoted() {
+    let binding = json!({ "step": "request-transform", "plugin": "stamp" });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("stamp", &fixture("stamp-one"))
+        .start()
+        .await;
+    let load = Load::start(&node, "/test/a", 2);
+    let (unavailable, two) = (fixture("unavailable"), fixture("stamp-two"));
+    let watch = async |component: &Path, json: bool| {
+        let mut command = Command::new(binary());
+        command.args(json.then_some("--json"));
+        command.args(["plugin", "swap", "stamp", path(component), "--watch"]);
+        command.args(["--canary", "50%", "--for", "2s", "--admin"]);
+        command.arg(node.admin_address().to_string());
+        let output = command.output().await.expect("the command starts");
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        (output.status.code(), said)
+    };
+    let (code, said) = watch(&unavailable, false).await;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(lines[0].contains("serves requests of 50% after"), "{said}");
+    let last = lines.last().expect("some");
+    assert!(last.contains("rolled back: 5xx in 100.0 %"), "{said}");
+    assert!(
+        last.contains("· new: ") && last.contains(" 0 faults"),
+        "{said}"
+    );
+
+    let (code, said) = watch(&two, true).await;
+    let states: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(code, Some(0), "{said}");
+    let running = &states[1..states.len() - 1];
+    assert!(running.len() > 1, "live figures: {said}");
+    assert!(running.iter().all(|state| state["outcome"].is_null()));
+    let last = states.last().expect("some");
+    assert_eq!(last["outcome"], "promoted");
+    assert!(last["canary"]["requests"].as_u64() > running[0]["canary"]["requests"].as_u64());
+    let tally = load.stop().await;
+    assert_eq!(tally.statuses.keys().collect::<Vec<_>>(), [&200, &503]);
+}
+
 #[tokio::test]
 async fn a_canary_is_judged_by_the_bounds_that_it_was_given() {
     let node = guarded_node().await;

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
 use tidegate_model::canary::Bounds;
 use tidegate_model::uri;
@@ -106,7 +106,7 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
         );
     }
     if swap.watch {
-        return watch(node, &swap.plugin);
+        return watch(node, &swap.plugin, json);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -126,16 +126,23 @@ pub fn change(node: &Node, plugin: &str, what: &str, json: bool) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows the figures of both versions until the canary has ended; fails where it was rolled back.
-fn watch(node: &Node, plugin: &str) -> Result<ExitCode> {
-    let live = std::io::stdout().is_terminal();
+/// Shows the figures of both versions until the canary has ended; fails where it was not promoted.
+fn watch(node: &Node, plugin: &str, json: bool) -> Result<ExitCode> {
+    let live = !json && std::io::stdout().is_terminal();
     let mut shown = String::new();
     loop {
         let plugins = node.get(PLUGINS)?;
         let of_plugin = |entry: &&Value| entry["plugin"] == plugin;
         let report = plugins.as_array().into_iter().flatten().find(of_plugin);
         let state = report.map_or(&Value::Null, |report| &report["canary"]);
-        let line = canary(state);
+        if state.is_null() {
+            bail!("the node knows of no canary of {plugin} any more: was it started again?");
+        }
+        let line = if json {
+            state.to_string()
+        } else {
+            canary(state)
+        };
         if line != shown {
             let mut out = std::io::stdout().lock();
             if live {
