@@ -72,6 +72,26 @@ fn python_exceptions_are_errors_with_their_traceback_in_the_log() {
 }
 
 #[tokio::test]
+async fn rust_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("rust").await;
+}
+
+#[tokio::test]
+async fn javascript_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("javascript").await;
+}
+
+#[tokio::test]
+async fn typescript_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("typescript").await;
+}
+
+#[tokio::test]
+async fn python_examples_know_the_nodes_keys_and_a_providers_tokens() {
+    lets_visitors_in("python").await;
+}
+
+#[tokio::test]
 async fn c_examples_know_the_nodes_keys_and_a_providers_tokens() {
     lets_visitors_in("c").await;
 }
@@ -291,28 +311,12 @@ async fn goes_round(language: &str, templates: &[(&str, &str)]) {
 /// tokens of a provider that the test plays.
 async fn lets_visitors_in(language: &str) {
     let author = Author::default();
-    author.done(&["new", "--lang", language, "--step", "authorizer", "visitor"]);
-    // Files of these languages end in their names.
-    for (from, to) in [
-        (
-            format!("{language}/example/visitor.{language}"),
-            format!("plugin.{language}"),
-        ),
-        (
-            "example/visitor.schema.json".into(),
-            "configuration.schema.json".into(),
-        ),
-        (
-            "example/visitor.cases.toml".into(),
-            "cases/first.toml".into(),
-        ),
-    ] {
-        fs::copy(
-            root().join("sdk").join(from),
-            author.path("visitor").join(to),
-        )
-        .unwrap();
-    }
+    takes_example(
+        &author,
+        language,
+        "visitor",
+        &["crypto", "api-keys", "jwks"],
+    );
     let told = json_of(&author.plugin_with_cache(&["test", "visitor"]));
     let figures = (told["passed"].as_u64(), told["failed"].as_u64());
     assert_eq!(figures, (Some(11), Some(0)), "{language}: {told:#}");
@@ -343,6 +347,46 @@ async fn lets_visitors_in(language: &str) {
         let request = node.build("GET", "/test/a").header(name, value);
         let reply = node.ask(request).await;
         assert_eq!(reply.status, status, "{language}: {name}: {value}");
+    }
+}
+
+/// A plugin of the example's name, made of its files; where the language takes its whole world, with these capabilities.
+fn takes_example(author: &Author, language: &str, name: &str, capabilities: &[&str]) {
+    author.done(&["new", "--lang", language, "--step", "authorizer", name]);
+    let (folder, extension) = match language {
+        "rust" => ("rust", "rs"),
+        "javascript" => ("javascript", "js"),
+        "typescript" => ("javascript", "ts"),
+        "python" => ("python", "py"),
+        // The files of the others end in their names.
+        other => (other, other),
+    };
+    let source = match language {
+        "rust" => "src/lib.rs".to_owned(),
+        _ => format!("plugin.{extension}"),
+    };
+    for (from, to) in [
+        (format!("{folder}/example/{name}.{extension}"), &*source),
+        (
+            format!("example/{name}.schema.json"),
+            "configuration.schema.json",
+        ),
+        (format!("example/{name}.cases.toml"), "cases/first.toml"),
+    ] {
+        let from = root().join("sdk").join(from);
+        fs::copy(from, author.path(name).join(to)).unwrap();
+    }
+    if ["javascript", "typescript", "python"].contains(&language) {
+        let manifest = format!("{name}/plugin.toml");
+        author.edit(manifest, r#"["crypto"]"#, &format!("{capabilities:?}"));
+    }
+    if language == "rust" {
+        let manifest = format!("{name}/Cargo.toml");
+        author.edit(
+            manifest,
+            "[dependencies]",
+            "[dependencies]\nbase64 = \"0.22\"",
+        );
     }
 }
 

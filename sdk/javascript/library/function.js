@@ -7,6 +7,7 @@ import { settled } from "./promise.js"; // first: it is the Promise of all that 
 import { getStderr } from "host:cli/stderr@0.2.12";
 import { getRandomBytes } from "host:random/random@0.2.12";
 import { Fields, IncomingBody, OutgoingBody, OutgoingResponse, ResponseOutparam } from "host:http/types@0.2.12";
+import { hex } from "./hex.js";
 import { decode, encode } from "./utf8.js";
 
 export class Headers {
@@ -268,8 +269,7 @@ globalThis.crypto = {
     const octets = crypto.getRandomValues(new Uint8Array(16));
     octets[6] = (octets[6] & 0x0f) | 0x40;
     octets[8] = (octets[8] & 0x3f) | 0x80;
-    const digits = Array.from(octets, (octet) => octet.toString(16).padStart(2, "0")).join("");
-    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+    return hex(octets).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   },
 };
 

@@ -71,6 +71,8 @@ declare module "tidegate" {
   export function octets(value: string | Uint8Array): Uint8Array;
   export function text(value: Uint8Array): string;
   export function hex(value: Uint8Array): string;
+  /** Octets of base64url without padding (RFC 7515 section 2); throws where it is none. */
+  export function fromBase64url(text: string): Uint8Array;
 
   /** Proceed, as this principal. */
   export function allow(

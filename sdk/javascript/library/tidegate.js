@@ -17,8 +17,8 @@ export const octets = (value) => (typeof value === "string" ? encode(value) : va
 /** Octets as text. */
 export const text = decode;
 
-/** Octets as lower case hexadecimal digits. */
-export const hex = (value) => Array.from(value, (octet) => octet.toString(16).padStart(2, "0")).join("");
+export { fromBase64url } from "./base64url.js";
+export { hex } from "./hex.js";
 
 export const request = {
   get method() {
