@@ -9,7 +9,7 @@ use tidegate_tests::linked::{
     snapshot, without_udp,
 };
 use tidegate_tests::{
-    Api, Operation, TestNode, TestOrigin, binary, fixture, root, text, until, with_section,
+    Api, Load, Operation, TestNode, TestOrigin, binary, fixture, root, text, until, with_section,
 };
 
 fn saying(what: &str) -> Api {
@@ -145,6 +145,45 @@ async fn a_plugin_that_is_swapped_at_the_origin_is_swapped_everywhere() {
     let edge = edge.kill9().await.start().await;
     ready(&edge).await;
     assert_eq!(stamp(&edge).await, "two", "also after a restart");
+}
+
+/// The plugin stamps requests at the origin and responses at the edge.
+#[tokio::test]
+async fn a_request_that_two_nodes_answer_has_one_version_of_a_plugin() {
+    let upstream = TestOrigin::start(|request| async move {
+        let mut response = Response::new(text("hello"));
+        let stamp = request.headers()["x-stamp"].clone();
+        response.headers_mut().insert("x-asked", stamp);
+        response
+    })
+    .await;
+    let operation = ["request-transform", "response-transform"]
+        .into_iter()
+        .fold(Operation::proxy("http://origin/"), |operation, step| {
+            operation.binding(serde_json::json!({ "step": step, "plugin": "stamp" }))
+        });
+    let origin = origin_named("home", "")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin("stamp", &fixture("stamp-one"))
+        .upstream("origin", upstream.address())
+        .start()
+        .await;
+    let edge = edge("one", &origin, &[]).await;
+    let request = edge.build("GET", "/test/a");
+    let load = Load::start_checking(&edge, 8, request, |reply| {
+        let (asked, answered) = (reply.header("x-asked"), reply.header("x-stamp"));
+        (asked != answered).then(|| format!("asked by {asked:?}, answered by {answered:?}"))
+    });
+    for component in ["stamp-two", "stamp-one"].iter().cycle().take(50) {
+        let before = snapshot(&edge).await;
+        swap(&origin, component).await.assert_status(200);
+        load.more(20).await;
+        until("the edge follows", async || {
+            (snapshot(&edge).await != before).then_some(())
+        })
+        .await;
+    }
+    load.stop().await.assert_only(200);
 }
 
 #[tokio::test]
