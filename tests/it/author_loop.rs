@@ -4,13 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tidegate_tests::{
     Api, Author, Load, Operation, TestNode, binary, check, fixture, root, until, until_within,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+/// A compiler on a busy machine takes its time.
+const BUILD: Duration = Duration::from_secs(120);
 
 fn bound(step: &str, plugin: &str) -> Api {
     let binding = json!({ "step": step, "plugin": plugin });
@@ -68,8 +73,7 @@ impl Running {
 
     async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let lines = || self.lines.lock().unwrap().clone();
-        // A compiler on a busy machine takes its time.
-        until_within(std::time::Duration::from_secs(120), what, async || {
+        until_within(BUILD, what, async || {
             lines().into_iter().find(|line| wanted(line))
         })
         .await
@@ -203,6 +207,110 @@ async fn the_log_of_a_plugin_has_its_lines_and_faults_with_request_and_binding_a
         .assert_status(403);
 }
 
+/// What a component's own bytes say is what the commands say of it.
+#[test]
+fn inspect_and_check_show_what_goes_in_and_out_of_a_component() {
+    let author = Author::default();
+    let plugin = fixture("capable");
+    let function = fixture("function-echo-p3");
+    let told = author.told(&["inspect", path(&plugin)]);
+    let bytes = fs::read(&plugin).unwrap();
+    let sha256 = digest(&SHA256, &bytes);
+    let sha256: String = sha256
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        (&told["kind"], &told["contract"], &told["steps"]),
+        (
+            &json!("plugin"),
+            &json!("tidegate:gateway@0.1.0"),
+            &json!(["response-transform"])
+        )
+    );
+    assert_eq!(
+        told["grants"],
+        json!(["shared-cache", "secrets", "metrics"])
+    );
+    assert_eq!(
+        told["exports"],
+        json!([
+            "tidegate:gateway/plugin@0.1.0",
+            "tidegate:gateway/response-transform@0.1.0"
+        ])
+    );
+    let imports: Vec<&str> = told["imports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let ours: Vec<&str> = imports
+        .iter()
+        .copied()
+        .filter(|name| name.starts_with("tidegate:"))
+        .collect();
+    let capabilities = ["types", "shared-cache", "secrets", "metrics"];
+    assert_eq!(
+        ours,
+        capabilities.map(|name| format!("tidegate:gateway/{name}@0.1.0"))
+    );
+    assert!(
+        imports
+            .iter()
+            .any(|name| name.starts_with("wasi:cli/stdout@0.2")),
+        "{told:#}"
+    );
+    assert_eq!(
+        (&told["bytes"], &told["sha256"]),
+        (&json!(bytes.len()), &json!(sha256))
+    );
+    assert!(told["code_bytes"].as_u64().unwrap() > 0, "{told:#}");
+    assert_eq!(
+        (&told["waits"], &told["cases"]),
+        (&json!(false), &Value::Null)
+    );
+    // A node would take it; that is all that `check` adds.
+    let checked = author.told(&["check", path(&plugin)]);
+    assert_eq!(checked, json!({ "ok": true, "component": told }));
+
+    let told = author.told(&["inspect", path(&function)]);
+    assert_eq!(
+        (&told["kind"], &told["exports"]),
+        (&json!("function"), &json!(["wasi:http/handler@0.3.0"]))
+    );
+
+    // For people: a line for each, the size rounded up.
+    let said = |command: &str, component: &Path| {
+        let arguments = ["plugin", command, path(component)];
+        let output = std::process::Command::new(binary())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let size = format!("  size           {} KiB\n", bytes.len().div_ceil(1024));
+    for command in ["inspect", "check"] {
+        let text = said(command, &plugin);
+        for line in [
+            "a plugin for tidegate:gateway@0.1.0: response-transform; it needs the grants shared-cache, secrets, metrics\n",
+            &size,
+            "  exports        tidegate:gateway/response-transform@0.1.0\n",
+            "  imports        tidegate:gateway/secrets@0.1.0\n",
+        ] {
+            assert!(text.contains(line), "{command}: no {line:?} in {text}");
+        }
+        assert_eq!(text.contains(&sha256), command == "inspect", "{text}");
+        let text = said(command, &function);
+        assert!(
+            text.contains("a function (wasi:http); it needs no grant\n"),
+            "{text}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn rust_plugins_are_built_and_served_on_every_save() {
     let author = Author::default();
@@ -230,6 +338,35 @@ async fn rust_plugins_are_built_and_served_on_every_save() {
         .await;
     assert_eq!(first["cases_passed"], 4, "{first:#}");
 
+    // Bound from now on: what is saved answers requests, and what it says goes by.
+    let binding = json!({
+        "step": "response-transform", "plugin": "lifetime", "configuration": { "max-age": 7 },
+    });
+    let api = Api::new().route("GET /a", Operation::mock("hello").binding(binding));
+    fs::write(node.path("api.openapi.yaml"), api.text()).unwrap();
+    let lives = async |expected: &str| {
+        until_within(BUILD, "the newest version answers", async || {
+            let reply = node.get("/test/a").await;
+            (reply.header("cache-control") == expected).then_some(())
+        })
+        .await;
+    };
+    lives("max-age=7").await;
+    author.edit(
+        "lifetime/src/lib.rs",
+        "format!(\"max-age={}\", self.max_age)",
+        "{\nprintln!(\"it keeps for longer\");\nformat!(\"max-age={}\", self.max_age + u32::from(self.max_age == 7))\n}",
+    );
+    lives("max-age=8").await;
+    let line = dev
+        .until("what it says goes by", |line| {
+            let message = line["message"].as_str();
+            message.is_some_and(|message| message.contains("it keeps for longer"))
+        })
+        .await;
+    let at = "api/test GET /a: response-transform lifetime";
+    assert_eq!(line["binding"], at, "{line:#}");
+
     author.edit("lifetime/src/lib.rs", "impl ", "impl impl ");
     dev.until("a mistake is said", |line| {
         line["error"]
@@ -244,6 +381,7 @@ async fn rust_plugins_are_built_and_served_on_every_save() {
         line["plugin"] == "lifetime" && line["took_ms"] != first["took_ms"]
     })
     .await;
+    lives("max-age=8").await;
     // A case that fails is said as well, and what serves, serves on.
     let cases = fs::read_to_string(author.path("lifetime/cases/first.toml")).unwrap();
     let wrong = format!("{cases}\n[[case]]\nname = \"wrong\"\nexpect = {{ forbidden = {{}} }}\n");
@@ -254,4 +392,5 @@ async fn rust_plugins_are_built_and_served_on_every_save() {
             .is_some_and(|error| error.contains("its case \"wrong\""))
     })
     .await;
+    lives("max-age=8").await;
 }
