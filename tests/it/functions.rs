@@ -197,3 +197,29 @@ async fn a_function_that_was_damaged_under_a_running_node_leaves_the_old_one_ser
     load.more(20).await;
     load.stop().await.assert_only(200);
 }
+
+#[tokio::test]
+async fn a_function_whose_instances_are_all_in_use_takes_no_more_invocations() {
+    let one =
+        "[node]\nname = 'test'\nregion = 'local'\nsuffix = 'localhost'\nthreads = 1\ndata = 'data'";
+    for function in ECHOES {
+        let node = TestNode::with(one)
+            .api(&Api::new().route("ANY /{proxy+}", Operation::function("f")))
+            .function("f", &fixture(function), "instances = 1")
+            .start()
+            .await;
+        let (mut pieces, body) = Channel::<Bytes, std::io::Error>::new(1);
+        let request = node.build("POST", "/test/a").body(body.boxed()).unwrap();
+        let mut connection = node.connect().await;
+        pieces.send_data("one".into()).await.unwrap();
+        let mut held = connection.send(request).await.unwrap();
+        let piece = held.frame().await.unwrap().unwrap();
+        assert_eq!(piece.into_data().unwrap(), "one");
+        let refused = node.get("/test/a").await;
+        refused.assert_error(503, "Service Unavailable");
+        node.until_logged(&["has no free instance"]).await;
+        drop(pieces);
+        held.collect().await.unwrap();
+        node.get("/test/a").await.assert_status(200);
+    }
+}

@@ -266,7 +266,7 @@ impl Deployer {
                 deadline: spec.deadline,
                 start_deadline: START_DEADLINE,
                 memory_bytes: spec.memory.0,
-                instances_max: FUNCTION_INSTANCES_MAX,
+                instances_max: spec.instances.into(),
             },
             reuse: spec.isolation == Isolation::Reuse,
         };
@@ -514,7 +514,5 @@ fn destination(output: &LogOutput) -> String {
 const CONFIGURING_MAX: usize = 64;
 /// Interpreters need a good second for their first breath.
 const START_DEADLINE: Duration = Duration::from_secs(5);
-/// Invocations of one function at once, on each worker.
-const FUNCTION_INSTANCES_MAX: usize = 256;
 /// The largest component of the toolchains we know is 18 MiB (CPython inside).
 pub const COMPONENT_BYTES_MAX: u64 = 256 << 20;

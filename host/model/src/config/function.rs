@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::limits::positive;
 use super::source::Source;
 use super::units::{ByteSize, DurationText};
-use crate::deployment::Isolation;
+use crate::deployment::{INSTANCES_MAX, Isolation};
 use crate::problem::Place;
 
 /// A `wasi:http` component that integrations invoke.
@@ -28,6 +28,8 @@ pub struct Function {
     pub deadline: Duration,
     /// Linear memory of one instance.
     pub memory: ByteSize,
+    /// Invocations at once, on each worker: each has an instance.
+    pub instances: u16,
     pub place: Place,
 }
 
@@ -56,6 +58,8 @@ pub(super) struct FunctionFile {
     deadline: Option<Spanned<DurationText>>,
     /// Default `"128MiB"`: AWS Lambda's.
     memory: Option<Spanned<ByteSize>>,
+    /// Default 256.
+    instances: Option<Spanned<u16>>,
 }
 
 impl FunctionFile {
@@ -69,6 +73,14 @@ impl FunctionFile {
         let owner = format!("function \"{name}\"");
         let deadline = positive(&owner, "deadline", file.deadline, source);
         let memory = file.memory.map(|memory| memory_of(&owner, &memory, source));
+        let instances = file.instances.map(|instances| {
+            let number = *instances.get_ref();
+            if !(1..=INSTANCES_MAX).contains(&number) {
+                let message = format!("{owner}: `instances` is not between 1 and {INSTANCES_MAX}");
+                source.problem(&instances.span(), message);
+            }
+            number
+        });
         let Some(component) = file.component else {
             source.missing(&span, &owner, "component");
             return None;
@@ -82,10 +94,14 @@ impl FunctionFile {
             http_client: file.http_client.unwrap_or_default(),
             deadline: deadline.unwrap_or(Duration::from_secs(29)),
             memory: memory.unwrap_or(ByteSize::mib(128)),
+            instances: instances.unwrap_or(INSTANCES),
             place: source.place(&span),
         })
     }
 }
+
+/// What one worker can have under way while an upstream of the function is slow.
+const INSTANCES: u16 = 256;
 
 /// A wasm memory has pages of 64 KiB and at most 4 GiB.
 fn memory_of(owner: &str, memory: &Spanned<ByteSize>, source: &mut Source) -> ByteSize {

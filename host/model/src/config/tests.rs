@@ -66,8 +66,13 @@ fn full_toml_writes_the_defaults_that_it_claims() {
     );
     let (full, plain) = (&full.functions["items"], &least.functions["items"]);
     assert_eq!(
-        (full.deadline, full.memory, full.isolation),
-        (plain.deadline, plain.memory, plain.isolation)
+        (full.deadline, full.memory, full.instances, full.isolation),
+        (
+            plain.deadline,
+            plain.memory,
+            plain.instances,
+            plain.isolation
+        )
     );
 }
 
@@ -161,6 +166,7 @@ targets = "http://a"
 [function.f]
 isolation = "fresh"
 memory = "1GiBs"
+instances = 0
 [[api]]
 id = "Items"
 definition = "a.yaml"

@@ -225,6 +225,9 @@ pub struct Limits {
     pub instances: u16,
 }
 
+/// The most that a binding or a function may have: a node has room for two thousand, of all of them and all workers.
+pub const INSTANCES_MAX: u16 = 1000;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::at::At;
 use crate::api::{BindingSpec, MiddlewareSpec};
 use crate::config::ByteSize;
-use crate::deployment::{FaultPolicy, Grants, Isolation, Limits, Step};
+use crate::deployment::{FaultPolicy, Grants, INSTANCES_MAX, Isolation, Limits, Step};
 
 /// The bindings of the root or of an operation.
 pub(super) fn bindings(owner: &At<'_>) -> Vec<BindingSpec> {
@@ -137,6 +137,3 @@ fn limits_of(at: &At<'_>) -> Limits {
         instances: instances.unwrap_or(default.instances),
     }
 }
-
-/// A node has room for two thousand, of all bindings and workers.
-const INSTANCES_MAX: u16 = 1000;
