@@ -71,6 +71,46 @@ fn python_exceptions_are_errors_with_their_traceback_in_the_log() {
     assert!(log.contains("plugin.py\", line 22, in admit"), "{log}");
 }
 
+#[test]
+fn javascript_exceptions_are_errors_with_their_lines_in_the_log() {
+    says_where_it_threw("javascript", "js", 11);
+}
+
+#[test]
+fn typescript_exceptions_are_errors_with_their_lines_in_the_log() {
+    says_where_it_threw("typescript", "ts", 16);
+}
+
+/// The exception is thrown in a function at the end of the file, which the step calls on this line.
+fn says_where_it_threw(language: &str, extension: &str, line: usize) {
+    let author = Author::default();
+    author.done(&["new", "--lang", language, "--step", "authorizer", "guard"]);
+    let source = format!("guard/plugin.{extension}");
+    author.edit(&source, "return unauthorized(\"Token\")", "return lost()");
+    let text = fs::read_to_string(author.path(&source)).unwrap();
+    let last = text.lines().count() + 4;
+    let lost = "\n// Comments and\nconst lost = () => {\n  throw new RangeError(\"no token, no luck\");\n};\n";
+    fs::write(author.path(&source), text + lost).unwrap();
+    let told = json_of(&author.plugin_with_cache(&["test", "guard"]));
+    let failed = told["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|case| case["passed"] == false);
+    let case = failed.unwrap_or_else(|| panic!("{told:#}"));
+    let came = &case["differences"][0]["actual"];
+    assert_eq!(came["error"], "RangeError: no token, no luck", "{told:#}");
+    let log = case["log"][0].as_str().unwrap_or_default();
+    let (first, rest) = log.split_once('\n').unwrap_or_default();
+    assert_eq!(first, "RangeError: no token, no luck");
+    let places: Vec<&str> = rest.lines().take(2).map(str::trim).collect();
+    let expected = [
+        format!("at lost (plugin.{extension}:{last})"),
+        format!("at authorize (plugin.{extension}:{line})"),
+    ];
+    assert_eq!(places, expected, "{log}");
+}
+
 #[tokio::test]
 async fn rust_examples_know_the_nodes_keys_and_a_providers_tokens() {
     lets_visitors_in("rust").await;

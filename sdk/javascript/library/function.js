@@ -8,6 +8,7 @@ import { getStderr } from "host:cli/stderr@0.2.12";
 import { getRandomBytes } from "host:random/random@0.2.12";
 import { Fields, IncomingBody, OutgoingBody, OutgoingResponse, ResponseOutparam } from "host:http/types@0.2.12";
 import { hex } from "./hex.js";
+import { traced } from "./told.js";
 import { decode, encode } from "./utf8.js";
 
 export class Headers {
@@ -253,7 +254,7 @@ const line = (...values) => {
 };
 
 const shown = (value) => {
-  if (value instanceof Error) return `${value}\n${value.stack}`;
+  if (value instanceof Error) return traced(value);
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 };
 

@@ -2,6 +2,7 @@
 
 import * as host from "tidegate:gateway/request@0.1.0";
 import { write } from "tidegate:gateway/log@0.1.0";
+import { told, traced } from "./told.js";
 import { decode, encode } from "./utf8.js";
 
 // A plugin's instances all begin from one snapshot, and the host hands out no random numbers.
@@ -107,13 +108,27 @@ let names = [];
 
 export const exportPlugin = (plugin) => ({
   configure(document) {
-    const given = JSON.parse(document);
-    configuration = plugin.configure ? plugin.configure(given) : given;
-    const reads = plugin.reads ? plugin.reads(configuration) : {};
-    names = Object.keys(reads);
-    return { reads: Object.values(reads).map(reading), standing: {} };
+    try {
+      const given = JSON.parse(document);
+      configuration = plugin.configure ? plugin.configure(given) : given;
+      const reads = plugin.reads ? plugin.reads(configuration) : {};
+      names = Object.keys(reads);
+      return { reads: Object.values(reads).map(reading), standing: {} };
+    } catch (error) {
+      throw told(error);
+    }
   },
 });
+
+/** A step's error is a text: anything else that is thrown would trap. */
+const telling = (call) => (values) => {
+  try {
+    return call(values);
+  } catch (error) {
+    log.error(traced(error));
+    throw told(error);
+  }
+};
 
 const reading = (expression) => {
   const [, kind, name] = /^(method|path|queryString|(?:header|queryParameter|pathParameter|stageVariable|context)):?(.*)$/.exec(expression) ?? [];
@@ -140,12 +155,12 @@ const steps = {
 
 export const exportStep = (plugin, step) => {
   if (step === "log-sink") {
-    return { write: (records) => plugin.write(records.map(named), configuration) };
+    return { write: telling((records) => plugin.write(records.map(named), configuration)) };
   }
   const [[name, adapt]] = Object.entries(steps[step]);
   if (typeof plugin[name] !== "function") {
     throw new Error(`the plugin has no function ${name}, which plugin.toml's step ${step} calls`);
   }
   const decide = adapt((given) => plugin[name]({ configuration, given, request }));
-  return { [name]: (values) => decide(named(values)) };
+  return { [name]: telling((values) => decide(named(values))) };
 };

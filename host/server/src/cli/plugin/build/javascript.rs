@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::super::manifest::{Kind, Manifest};
 use super::super::{component, embedded, encode, tool};
@@ -29,6 +31,8 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
             "--format=esm",
             "--target=es2023",
             "--log-level=warning",
+            "--sourcemap=external",
+            "--sources-content=false",
         ])
         .args(["--external:tidegate:*", "--external:host:*"])
         .args(settings.esbuild)
@@ -36,6 +40,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
         .arg(format!("--outfile={}", bundle.display()))
         .current_dir(&manifest.folder);
     tool::run(&mut esbuild)?;
+    append_lines(&bundle)?;
 
     let wit = work.join("wit");
     encode::lay_out_wit(manifest, &wit)?;
@@ -50,7 +55,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
         .arg("--js")
         .arg(&bundle)
         // Without it a component needs the component model's own concurrency, which steps run without.
-        .args(["-n", "plugin", "--sync", "--minify"])
+        .args(["-n", "plugin", "--sync"])
         .args(settings.componentize)
         .arg("-o")
         .arg(&made);
@@ -60,6 +65,79 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
         component::rename(&mut bytes, STAND_IN, WASI);
     }
     Ok(bytes)
+}
+
+/// Tells the library which line of the author's files each line of the bundle is, for what it says of exceptions.
+fn append_lines(bundle: &Path) -> Result<()> {
+    let map = bundle.with_extension("js.map");
+    let text = std::fs::read_to_string(&map).with_context(|| map.display().to_string())?;
+    let map: SourceMap = serde_json::from_str(&text).with_context(|| map.display().to_string())?;
+    let mut code = std::fs::read_to_string(bundle)?;
+    let table = json!({ "files": map.files(), "lines": line_starts(&map.mappings) });
+    code.push_str(&format!("globalThis.tidegateLines = {table};\n"));
+    std::fs::write(bundle, code).with_context(|| bundle.display().to_string())
+}
+
+/// What of a source map is looked at (ECMA-426).
+#[derive(Deserialize)]
+struct SourceMap {
+    sources: Vec<String>,
+    mappings: String,
+}
+
+impl SourceMap {
+    /// As the author knows them: the bundle is in build/.
+    fn files(&self) -> Vec<String> {
+        let sources = self.sources.iter();
+        sources
+            .map(|path| match path.strip_prefix("../") {
+                Some(inside) => inside.to_owned(),
+                None => format!("build/{path}"),
+            })
+            .collect()
+    }
+}
+
+/// For each line of the bundle, the source and the line, from 1 on, that it begins with; none where it is of no source.
+fn line_starts(mappings: &str) -> Vec<Option<(i64, i64)>> {
+    let (mut source, mut line) = (0, 0);
+    let mut starts = Vec::new();
+    for of_line in mappings.split(';') {
+        let mut start = None;
+        for segment in of_line.split(',') {
+            // Of a segment's numbers, all relative to the one before: column, source, line, column there.
+            if let [_, source_step, line_step, ..] = vlq(segment)[..] {
+                source += source_step;
+                line += line_step;
+                start.get_or_insert((source, line + 1));
+            }
+        }
+        starts.push(start);
+    }
+    starts
+}
+
+/// The numbers of a segment: base64 digits of five bits each, the lowest first; the lowest bit of a number is its sign.
+fn vlq(segment: &str) -> Vec<i64> {
+    let mut numbers = Vec::new();
+    let (mut number, mut shift) = (0_i64, 0);
+    for digit in segment.bytes() {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        number |= i64::from(value & 0x1f) << shift;
+        shift += 5;
+        if value & 0x20 == 0 || shift > 50 {
+            let sign = if number & 1 == 1 { -1 } else { 1 };
+            numbers.push(sign * (number >> 1));
+            (number, shift) = (0, 0);
+        }
+    }
+    numbers
 }
 
 /// What the two kinds differ in.
@@ -172,3 +250,23 @@ fn camel(name: &str) -> String {
 
 const GET: &str =
     "Node.js with npm, from https://nodejs.org or your distribution (apt-get install nodejs npm)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_map_says_where_each_line_begins() {
+        // Relative to the one before: the next source and line, back again, and 32 lines on, which is two digits.
+        let starts = line_starts(";AACO,IAAM;ACCN;;ADDA;AAgCA");
+        let expected = [
+            None,
+            Some((0, 2)),
+            Some((1, 3)),
+            None,
+            Some((0, 2)),
+            Some((0, 34)),
+        ];
+        assert_eq!(starts, expected);
+    }
+}
