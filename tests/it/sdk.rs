@@ -6,8 +6,12 @@
 use std::fs;
 use std::process::Output;
 
+use http::{HeaderValue, Response};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tidegate_tests::{Api, Author, Operation, TestNode, TestOrigin, binary, fixture, root, until};
+use tidegate_tests::{
+    Api, Author, Operation, TestNode, TestOrigin, binary, fixture, root, text, until,
+};
 use tokio::process::Command;
 
 use crate::jwt::Provider;
@@ -149,6 +153,46 @@ async fn zig_examples_know_the_nodes_keys_and_a_providers_tokens() {
 #[tokio::test]
 async fn go_examples_know_the_nodes_keys_and_a_providers_tokens() {
     lets_visitors_in("go").await;
+}
+
+#[tokio::test]
+async fn rust_examples_ask_a_service_remember_and_count() {
+    knows_sessions("rust").await;
+}
+
+#[tokio::test]
+async fn c_examples_ask_a_service_remember_and_count() {
+    knows_sessions("c").await;
+}
+
+#[tokio::test]
+async fn cpp_examples_ask_a_service_remember_and_count() {
+    knows_sessions("cpp").await;
+}
+
+#[tokio::test]
+async fn zig_examples_ask_a_service_remember_and_count() {
+    knows_sessions("zig").await;
+}
+
+#[tokio::test]
+async fn go_examples_ask_a_service_remember_and_count() {
+    knows_sessions("go").await;
+}
+
+#[tokio::test]
+async fn javascript_examples_ask_a_service_remember_and_count() {
+    knows_sessions("javascript").await;
+}
+
+#[tokio::test]
+async fn typescript_examples_ask_a_service_remember_and_count() {
+    knows_sessions("typescript").await;
+}
+
+#[tokio::test]
+async fn python_examples_ask_a_service_remember_and_count() {
+    knows_sessions("python").await;
 }
 
 #[tokio::test]
@@ -388,6 +432,59 @@ async fn lets_visitors_in(language: &str) {
         let reply = node.ask(request).await;
         assert_eq!(reply.status, status, "{language}: {name}: {value}");
     }
+}
+
+/// The example that asks another server, by a secret of the node's: it passes its own cases, and on a node the server gets what
+/// it should, each session is asked for once, and what was counted is in the metrics.
+async fn knows_sessions(language: &str) {
+    let author = Author::default();
+    let capabilities = ["http-client", "secrets", "shared-cache", "metrics"];
+    takes_example(&author, language, "session", &capabilities);
+    let told = json_of(&author.plugin_with_cache(&["test", "session"]));
+    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
+    assert_eq!(figures, (Some(7), Some(0)), "{language}: {told:#}");
+
+    let service = TestOrigin::start(async |request| {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        let authorized = head.headers.get("authorization").map(HeaderValue::as_bytes);
+        let (status, answer) = match &*body {
+            _ if head.method != "POST" || authorized != Some(b"Bearer open sesame") => (400, ""),
+            b"s-1" => (200, r#"{"id": "ada"}"#),
+            _ => (404, ""),
+        };
+        let response = Response::builder().status(status).body(text(answer));
+        response.expect("a response")
+    })
+    .await;
+    let host = service.address().to_string();
+    let binding = json!({
+        "step": "authorizer",
+        "plugin": "session",
+        "configuration": { "service": format!("http://{host}/") },
+        "grants": { "http-client": [host], "secrets": ["sessions"], "shared-cache": true, "metrics": true },
+    });
+    let node = TestNode::with("")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("session", &author.component("session"))
+        .toml("[secret.sessions]\nfile = 'secret.txt'")
+        .file("secret.txt", b"open sesame")
+        .start()
+        .await;
+    for (session, status, asked) in [
+        ("s-1", 200, 1),
+        ("s-1", 200, 1),
+        ("s-2", 403, 2),
+        ("s-2", 403, 3),
+    ] {
+        let request = node.build("GET", "/test/a").header("x-session", session);
+        let reply = node.ask(request).await;
+        let got = (reply.status.as_u16(), service.requests());
+        assert_eq!(got, (status, asked), "{language}: {session}");
+    }
+    let metrics = node.metrics().await;
+    let counted = |event| metrics.sum("tidegate_plugin_events_total", &[("event", event)]);
+    assert_eq!((counted("asked"), counted("remembered")), (3.0, 1.0));
 }
 
 /// A plugin of the example's name, made of its files; where the language takes its whole world, with these capabilities.
