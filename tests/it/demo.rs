@@ -28,7 +28,7 @@ fn setup(function: &Path, changes: &[(&str, &str)]) -> Setup {
         )
 }
 
-async fn node() -> TestNode {
+pub async fn node() -> TestNode {
     setup(items_function(), &[]).start().await
 }
 
@@ -224,4 +224,4 @@ async fn whatever_was_acknowledged_survives_a_kill() {
 }
 
 /// The demo's own.
-const KEY: &str = "demo-key-0123456789abcdef";
+pub const KEY: &str = "demo-key-0123456789abcdef";

@@ -387,6 +387,7 @@ async fn goes_round(language: &str, templates: &[(&str, &str)]) {
         is_what_it_should_be(&author, step, name);
     }
     authorizes(&author, language).await;
+    guards_the_demo(&author, language).await;
     transforms(&author, language).await;
     throttles(&author, language).await;
 }
@@ -643,6 +644,36 @@ async fn authorizes(author: &Author, language: &str) {
         let reply = node.ask(request).await;
         assert_eq!(reply.status, 403, "{language}: request {turn}");
     }
+}
+
+/// The authorizer, swapped into the sample that `cargo demo` runs.
+async fn guards_the_demo(author: &Author, language: &str) {
+    let node = crate::demo::node().await;
+    let allow = fixture("allow");
+    let admin = node.admin_address().to_string();
+    let deploy = ["deploy", allow.to_str().unwrap(), "--name", "guard"];
+    author.done(&[&deploy[..], &["--admin", &admin]].concat());
+    let file = node.path("items.openapi.yaml");
+    let definition = fs::read_to_string(&file).unwrap();
+    let binding = format!(
+        "x-tidegate-bindings:\n  - step: authorizer\n    plugin: guard\n    configuration: {{ digest: {DIGEST:?} }}\n    \
+         grants: {{ crypto: true }}\n"
+    );
+    let bound = definition.replace("\nx-tidegate-bindings:\n", &format!("\n{binding}"));
+    assert_ne!(bound, definition);
+    fs::write(&file, bound).unwrap();
+    let list = async |token: &str| {
+        let request = node.build_for("items", "GET", "/dev/items");
+        let request = request
+            .header("x-api-key", crate::demo::KEY)
+            .header("x-token", token);
+        node.ask(request).await.status.as_u16()
+    };
+    node.until_logged(&["reloaded"]).await;
+    assert_eq!(list("open sesame").await, 200, "{language}");
+    swap(author, &node, "guard").await;
+    assert_eq!(list("open sesame").await, 403, "{language}");
+    assert_eq!(list("let-me-in").await, 200, "{language}");
 }
 
 /// The request transformation, swapped into a node whose bodies went through unchanged before.
