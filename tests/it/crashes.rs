@@ -35,7 +35,7 @@ async fn rust_panics_are_told_with_their_message_stack_and_lines() {
 }
 
 #[tokio::test]
-async fn c_traps_are_told_with_the_names_of_functions() {
+async fn c_traps_are_told_with_the_names_and_lines_of_functions() {
     let author = Author::default();
     author.done(&["new", "--lang", "c", "--step", "authorizer", "guard"]);
     author.edit(
@@ -44,7 +44,48 @@ async fn c_traps_are_told_with_the_names_of_functions() {
         "tg_log(TG_INFO, TG(\"about to fail\"));\n        __builtin_trap();",
     );
     author.done(&["build", "guard"]);
-    tells(&author, &["unreachable", "tg_authorize", "about to fail"]).await;
+    let parts = [
+        "unreachable",
+        "tg_authorize",
+        "guard/plugin.c:19:9",
+        "about to fail",
+    ];
+    tells(&author, &parts).await;
+}
+
+#[tokio::test]
+async fn cpp_traps_are_told_with_the_names_and_lines_of_functions() {
+    let author = Author::default();
+    author.done(&["new", "--lang", "cpp", "--step", "authorizer", "guard"]);
+    author.edit(
+        "guard/plugin.cpp",
+        "if (!token) return tidegate::Unauthorized{\"Token\"};",
+        "if (!token) {\n            tidegate::log::info(\"about to fail\");\n            __builtin_trap();\n        }",
+    );
+    let text = std::fs::read_to_string(author.path("guard/plugin.cpp")).unwrap();
+    let line = text
+        .lines()
+        .position(|line| line.contains("__builtin_trap"));
+    let place = format!("guard/plugin.cpp:{}:", line.unwrap() + 1);
+    author.done(&["build", "guard"]);
+    let parts = ["unreachable", "authorize", &*place, "about to fail"];
+    tells(&author, &parts).await;
+}
+
+#[tokio::test]
+async fn go_panics_are_told_with_their_message_and_lines() {
+    let author = Author::default();
+    author.done(&["new", "--lang", "go", "--step", "authorizer", "guard"]);
+    author.edit(
+        "guard/plugin.go",
+        "return tidegate.Unauthorized(\"Token\"), nil",
+        "panic(\"no token, no luck\")",
+    );
+    let text = std::fs::read_to_string(author.path("guard/plugin.go")).unwrap();
+    let line = text.lines().position(|line| line.contains("panic("));
+    let place = format!("plugin.go:{}", line.unwrap() + 1);
+    author.done(&["build", "guard"]);
+    tells(&author, &["panic: no token, no luck", &place]).await;
 }
 
 /// Asks a route that the author's plugin guards, and waits for `parts` in the log, below the line with the request's id.

@@ -27,12 +27,18 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
     let compiler = || {
         let mut command = Command::new(&clang);
         command
-            .args(["--target=wasm32-wasi", "-Os", "-g0", "-c", "-I"])
+            .args(["--target=wasm32-wasi", "-Os", "-c", "-I"])
             .arg(&library)
             .args(defines(manifest));
         command
     };
     let mut author = compiler();
+    // For the lines of a trap: `guard/plugin.c:19`, wherever the folder is.
+    author.args([
+        "-gline-tables-only".to_owned(),
+        format!("-fdebug-prefix-map={}/=", manifest.folder.display()),
+        format!("-fdebug-compilation-dir={}", manifest.name),
+    ]);
     if cpp {
         ensure!(
             Path::new(HEADERS).join("c++").is_dir(),
@@ -59,11 +65,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
 
     let core = manifest.core();
     let mut linker = Command::new(&clang);
-    linker.args([
-        "--target=wasm32-wasi",
-        "-mexec-model=reactor",
-        "-Wl,--strip-debug",
-    ]);
+    linker.args(["--target=wasm32-wasi", "-mexec-model=reactor"]);
     linker.args(&objects);
     if cpp {
         linker.args(["-lc++", "-lc++abi"]);
