@@ -7,6 +7,7 @@ mod cache_disk;
 mod cache_purge;
 mod cache_stage;
 mod cache_suite;
+mod canary_regions;
 mod capabilities;
 mod configuration;
 mod crashes;

@@ -242,6 +242,21 @@ async fn an_edge_takes_what_its_own_keys_signed_whatever_its_origin_runs() {
         })
         .await;
     }
+    let admin = origin.admin_address().to_string();
+    let canary = ["--canary", "100%", "--admin", &admin];
+    let unsigned = fixture("upper-body");
+    let unsigned = ["swap", "stamp", unsigned.to_str().unwrap()];
+    signer
+        .author
+        .done(&["rollback", "stamp", "--admin", &admin]);
+    signer.author.done(&[&unsigned[..], &canary].concat());
+    edge.until_logged(&["canary: ", "it is not signed", "the stable version only"])
+        .await;
+    assert_eq!(stamp(&edge).await, "one");
+    signer
+        .author
+        .done(&["rollback", "stamp", "--admin", &admin]);
+
     signer.sign("stamp-two.wasm", "ours");
     let swapped = signer.swap(&origin, "stamp-two.wasm");
     assert!(swapped.status.success(), "{swapped:?}");

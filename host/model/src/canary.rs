@@ -77,6 +77,20 @@ pub struct Observed {
     pub faults: u64,
 }
 
+impl std::ops::Add for Observed {
+    type Output = Self;
+
+    /// What became of both together.
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            failures: self.failures.saturating_add(other.failures),
+            latency: self.latency.saturating_add(other.latency),
+            faults: self.faults.saturating_add(other.faults),
+        }
+    }
+}
+
 impl Observed {
     fn share(&self, of: u64) -> f64 {
         if self.requests == 0 {

@@ -28,6 +28,7 @@ use crate::signature::{self, Signature};
 use crate::store::embedded::Embedded;
 use crate::sync::Manifest;
 use crate::sync::publish;
+use crate::sync::trial::Trial;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Directory;
 use crate::versions::{Components, Versions};
@@ -55,6 +56,8 @@ pub struct Control {
     pub snapshots: watch::Sender<Arc<Serving>>,
     /// How the last canary ended.
     pub ended: Option<CanaryReport>,
+    /// On a follower: what its origins have on trial.
+    pub trial: Option<Arc<Trial>>,
 }
 
 /// What the admin address asks for.
@@ -67,6 +70,8 @@ pub enum Command {
     RollBack(String, Reply<Report>),
     /// Serve what an origin does.
     Adopt(Arc<Manifest>, Reply<()>),
+    /// Serve what an origin has on trial beside it, or nothing of that kind.
+    Try(Option<Arc<Trial>>, Reply<()>),
     /// Say which versions there are.
     Report(Reply<Vec<Report>>),
 }
@@ -283,8 +288,12 @@ impl Control {
         apply_state(&node, &self.services, &self.store)?;
         self.directory.update(upstreams).context("upstreams")?;
         (self.own, self.node) = (own, node);
-        self.conclude("ended by a reload");
-        Ok(self.publish(Serving::only(deployed)))
+        if self.followed().is_none() {
+            self.conclude("ended by a reload");
+        }
+        let revision = self.publish(Serving::only(deployed));
+        self.try_again().await;
+        Ok(revision)
     }
 
     /// Serves what an origin does; what does not deploy changes nothing.
@@ -313,7 +322,56 @@ impl Control {
         self.node = node;
         self.publish(Serving::only(Arc::new(deployed)));
         self.taken_over().await; // what is reported as served is
+        self.try_again().await;
         Ok(())
+    }
+
+    /// Serves what an origin has on trial beside what it serves, to the requests that the origin says.
+    async fn try_out(&mut self, trial: Option<Arc<Trial>>) -> Result<()> {
+        self.trial = trial.clone();
+        let stable = self.serving.load_full().stable.clone();
+        let Some(trial) = trial else {
+            if self.serving.load().canary.is_some() {
+                self.publish(Serving::only(stable));
+                self.taken_over().await;
+            }
+            return Ok(());
+        };
+        let Some(membership) = self.followed().cloned() else {
+            bail!("this node follows no other");
+        };
+        if *stable.published != *trial.beside {
+            bail!("it is beside a snapshot that this node does not serve");
+        }
+        let split = Split::parse(&trial.split)?;
+        let manifest = Some(&trial.manifest);
+        let (node, components) = followed_node(&self.own, &membership, manifest)?;
+        let deployed = self
+            .deployer
+            .deploy(&node, &components, manifest.cloned(), Some(&stable))
+            .await
+            .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let changed = (trial.plugin.clone(), trial.version.clone());
+        let deployed = Arc::new(deployed);
+        // How it ends, the origin says.
+        let terms = Terms::default();
+        let canary = Canary::new(trial.id, &stable, deployed, changed, split, terms);
+        self.publish(Serving::with_canary(stable, canary));
+        self.taken_over().await;
+        membership.publisher.tell_of(Some(trial));
+        Ok(())
+    }
+
+    /// Goes on with a trial after what is stable was deployed anew.
+    async fn try_again(&mut self) {
+        let stable = self.serving.load().stable.published.clone();
+        let same = |trial: &Arc<Trial>| *trial.beside == *stable;
+        let Some(trial) = self.trial.take().filter(same) else {
+            return;
+        };
+        if let Err(error) = self.try_out(Some(trial)).await {
+            tracing::error!("the canary goes on without this node: {error:#}");
+        }
     }
 
     /// What it has in common with others, where it serves what those do.
@@ -357,9 +415,31 @@ impl Control {
         self.serving.store(serving.clone());
         if serving.canary.is_none() {
             self.versions.sweep();
+            if let Some(membership) = &self.membership {
+                membership.publisher.tell_of(None);
+            }
         }
         self.snapshots.send_replace(serving);
         revision
+    }
+
+    /// An origin tells other nodes of what is on trial; once its own workers know of it, since they are asked by it then.
+    fn tell_of_trial(&self) {
+        let serving = self.serving.load();
+        let (Some(membership), Some(canary)) = (&self.membership, &serving.canary) else {
+            return;
+        };
+        let Some(manifest) = &canary.deployed.manifest else {
+            return;
+        };
+        membership.publisher.tell_of(Some(Arc::new(Trial {
+            id: canary.id,
+            plugin: canary.plugin.clone(),
+            version: canary.version.clone(),
+            split: canary.split.to_string(),
+            beside: serving.stable.published.to_string(),
+            manifest: manifest.clone(),
+        })));
     }
 
     /// An origin tells other nodes what it serves from now on; not what is on trial.
@@ -387,6 +467,7 @@ impl Control {
             Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin).await)),
             Command::RollBack(plugin, reply) => drop(reply.send(self.roll_back(&plugin).await)),
             Command::Adopt(manifest, reply) => drop(reply.send(self.adopt(&manifest).await)),
+            Command::Try(trial, reply) => drop(reply.send(self.try_out(trial).await)),
             Command::Report(reply) => drop(reply.send(Ok(self.reports()))),
         }
     }
@@ -427,12 +508,14 @@ impl Control {
             Some((split, terms)) => {
                 let stable = self.serving.load_full().stable.clone();
                 let changed = (plugin.clone(), hash.clone());
-                let canary = Canary::new(&stable, deployed, changed, split, terms);
+                let id = crate::link::told::milliseconds_of(SystemTime::now());
+                let canary = Canary::new(id, &stable, deployed, changed, split, terms);
                 self.ended = None;
                 self.publish(Serving::with_canary(stable, canary));
             }
         }
         self.taken_over().await;
+        self.tell_of_trial();
         let took_ms = began.elapsed().as_secs_f64() * 1e3;
         tracing::info!(
             plugin,
@@ -502,6 +585,7 @@ impl Control {
 
     /// Makes the canary the only version.
     async fn promote(&mut self, plugin: &str) -> Result<Report> {
+        self.leads()?;
         let serving = self.serving.load_full();
         let of_plugin = |canary: &&Arc<Canary>| canary.plugin == plugin;
         let Some(canary) = serving.canary.as_ref().filter(of_plugin) else {
@@ -516,6 +600,7 @@ impl Control {
 
     /// Ends the canary, or goes back to the version before.
     async fn roll_back(&mut self, plugin: &str) -> Result<Report> {
+        self.leads()?;
         let serving = self.serving.load_full();
         if serving
             .canary
@@ -541,11 +626,17 @@ impl Control {
         Ok(self.report(plugin))
     }
 
-    /// Whether one version of everything serves, so that another change can be made.
-    fn sees_no_canary(&self) -> Result<()> {
+    /// Whether plugins are changed here.
+    fn leads(&self) -> Result<()> {
         if self.followed().is_some() {
             bail!("this node serves what its origins do: change plugins there");
         }
+        Ok(())
+    }
+
+    /// Whether one version of everything serves, so that another change can be made.
+    fn sees_no_canary(&self) -> Result<()> {
+        self.leads()?;
         match &self.serving.load().canary {
             None => Ok(()),
             Some(canary) => bail!(
@@ -561,7 +652,10 @@ impl Control {
         let Some(canary) = &serving.canary else {
             return;
         };
-        let (stable, new) = canary.observed(&serving.stable);
+        if self.followed().is_some() {
+            return; // its origin judges
+        }
+        let (stable, new) = self.observed(canary, &serving.stable);
         match judge(&canary.terms.bounds, &stable, &new) {
             Judgement::Exceeds(what) => {
                 self.conclude(&format!("rolled back: {what}"));
@@ -581,10 +675,35 @@ impl Control {
         }
     }
 
+    /// What became of both versions' requests, here and on the nodes that report to this one.
+    fn observed(&self, canary: &Canary, stable: &Deployed) -> (Observed, Observed) {
+        let (old, new) = canary.observed(stable);
+        let Some(membership) = &self.membership else {
+            return (old, new);
+        };
+        let (old_elsewhere, new_elsewhere) = membership.nodes.tried(canary.id);
+        (old + old_elsewhere, new + new_elsewhere)
+    }
+
+    /// The canary that runs.
+    fn canary_report(&self, serving: &Serving) -> Option<CanaryReport> {
+        let canary = serving.canary.as_ref()?;
+        let (stable, new) = self.observed(canary, &serving.stable);
+        Some(CanaryReport {
+            plugin: canary.plugin.clone(),
+            version: canary.version.clone(),
+            split: canary.split.to_string(),
+            age_ms: u64::try_from(canary.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome: None,
+            stable: Figures::of(&stable),
+            canary: Figures::of(&new),
+        })
+    }
+
     /// Writes down how the canary ended, where one runs.
     fn conclude(&mut self, outcome: &str) {
         let serving = self.serving.load_full();
-        let Some(report) = CanaryReport::of(&serving) else {
+        let Some(report) = self.canary_report(&serving) else {
             return;
         };
         if outcome == "promoted" {
@@ -638,27 +757,11 @@ impl Control {
             },
             versions: versions.to_vec(),
             bindings: bound.iter().map(|(_, spec)| spec.name.clone()).collect(),
-            canary: CanaryReport::of(&serving)
+            canary: self
+                .canary_report(&serving)
                 .or_else(|| self.ended.clone())
                 .filter(|canary| canary.plugin == plugin),
         }
-    }
-}
-
-impl CanaryReport {
-    /// The canary that runs.
-    fn of(serving: &Serving) -> Option<Self> {
-        let canary = serving.canary.as_ref()?;
-        let (stable, new) = canary.observed(&serving.stable);
-        Some(Self {
-            plugin: canary.plugin.clone(),
-            version: canary.version.clone(),
-            split: canary.split.to_string(),
-            age_ms: u64::try_from(canary.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            outcome: None,
-            stable: Figures::of(&stable),
-            canary: Figures::of(&new),
-        })
     }
 }
 

@@ -225,6 +225,7 @@ impl Starting<'_> {
                 runtime: sandbox,
                 services: services.clone(),
                 metrics: metrics.clone(),
+                serving: serving.clone(),
                 relay: (own.role != Role::Edge).then(|| membership.purges.clone()),
                 takes_code: own.signatures == Signatures::Off,
             };
@@ -278,6 +279,7 @@ impl Starting<'_> {
             serving,
             snapshots,
             ended: None,
+            trial: None,
         };
         // Who reads the ready line may send a signal at once.
         let signals = Signals::listen()?;

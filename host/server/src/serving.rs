@@ -57,6 +57,8 @@ impl Adopted {
 /// A second deployment, with another version of one plugin. A request is served by one of both, from its first step to its
 /// record.
 pub struct Canary {
+    /// What nodes know it by: when it began at its origin, in milliseconds since 1970.
+    pub id: u64,
     pub deployed: Arc<Deployed>,
     pub split: Split,
     /// The plugin that differs.
@@ -124,6 +126,7 @@ impl Serving {
 impl Canary {
     /// `deployed`, beside `stable`, from now on.
     pub fn new(
+        id: u64,
         stable: &Deployed,
         deployed: Arc<Deployed>,
         (plugin, version): (String, String),
@@ -131,6 +134,7 @@ impl Canary {
         terms: Terms,
     ) -> Self {
         Self {
+            id,
             faults_before: faults(stable, &plugin),
             deployed,
             split,

@@ -146,9 +146,7 @@ impl Host {
 
     /// A file of the current snapshot. Functions are for origins only.
     async fn file(&self, peer: &Peer, hash: &str) -> Response<Body> {
-        let published = self.shared.publisher.current();
-        let may_have = published.is_some_and(|published| {
-            let manifest = &published.manifest;
+        let may_have = self.shared.publisher.manifests().any(|manifest| {
             manifest.files.contains_key(hash)
                 && (peer.role == Role::Origin || !manifest.origins_only.contains(hash))
         });
@@ -173,8 +171,8 @@ impl Host {
         let Some((compatibility, hash)) = rest.split_once('/') else {
             return absent();
         };
-        let published = self.shared.publisher.current();
-        let bound = published.is_some_and(|published| published.manifest.components.contains(hash));
+        let mut manifests = self.shared.publisher.manifests();
+        let bound = manifests.any(|manifest| manifest.components.contains(hash));
         if compatibility != self.shared.runtime.compatibility() || !bound {
             return absent();
         }
@@ -270,6 +268,7 @@ async fn tell(
     let sequence = serves.map(|current| current.manifest.sequence);
     let name = shared.name.clone();
     say(lines, &Event::Hello { name, sequence }).await?;
+    let mut tried = None; // as who begins to follow has it
     loop {
         // A packet that is lost is missed only when a later one arrives: two follow what is told, a moment apart.
         let mut pauses = ECHOES.into_iter().chain(std::iter::repeat(BEAT_EVERY));
@@ -305,6 +304,12 @@ async fn tell(
             has = current.id.to_string();
             let manifest = Box::new(current.manifest.clone());
             say(lines, &Event::Snapshot { manifest }).await?;
+        }
+        let trial = shared.publisher.trial();
+        if trial != tried {
+            tried.clone_from(&trial);
+            let trial = trial.map(|trial| Box::new((*trial).clone()));
+            say(lines, &Event::Trial { trial }).await?;
         }
         loop {
             say(lines, &Event::Beat).await?;

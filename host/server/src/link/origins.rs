@@ -104,6 +104,13 @@ impl Origins {
         self.adopted.notify_waiters();
     }
 
+    /// An origin has told of a snapshot that it serves beside the one of before.
+    pub fn serves_up_to(&self, place: usize, sequence: u64) {
+        let known = &self.list[place].sequence;
+        known.fetch_max(sequence, Ordering::Relaxed);
+        self.adopted.notify_waiters();
+    }
+
     /// How near an origin is to be taken for.
     pub(super) fn nearness(&self, origin: &Origin) -> Nearness {
         let ejected = origin.ejected_until.load(Ordering::Relaxed) > self.now_ms();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::{Method, Request};
@@ -23,6 +24,7 @@ use super::manifest::Manifest;
 use super::nodes::{Leases, Report};
 use super::publish::Publisher;
 use super::purges::{Position, Purges};
+use super::trial::{Trial, Tried};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::purge::Purge;
@@ -33,6 +35,7 @@ use crate::link::origins::UNKNOWN;
 use crate::link::{self, ARTIFACTS, EVENTS, FILES, RENEW, REPORT};
 use crate::services::NodeServices;
 use crate::services::quota::ledger::{Settle, Settled, Settlement};
+use crate::serving::Serving;
 use crate::telemetry::metrics::Metrics;
 
 /// What happens at an origin: one line of JSON each.
@@ -43,6 +46,8 @@ pub enum Event {
     Hello { name: String, sequence: Option<u64> },
     /// What it serves now.
     Snapshot { manifest: Box<Manifest> },
+    /// What is on trial beside it now; nothing, as long as nothing was told.
+    Trial { trial: Option<Box<Trial>> },
     /// Something of the cache is to go.
     Purge { query: String, at: Position },
     /// More was purged than is known: everything is to go.
@@ -60,6 +65,7 @@ pub struct Follower {
     pub runtime: Arc<Runtime>,
     pub services: Arc<NodeServices>,
     pub metrics: Arc<Metrics>,
+    pub serving: Arc<ArcSwap<Serving>>,
     /// An origin's own log: the nodes that follow it hear of purges there.
     pub relay: Option<Arc<Purges>>,
     /// It runs what its origins have compiled.
@@ -74,7 +80,11 @@ pub struct Standing {
     path: PathBuf,
     /// The newest snapshot that an origin told of, and which origin.
     wanted: watch::Sender<Option<(usize, Arc<Manifest>)>>,
+    /// By the origin's place: what it tells to be on trial.
+    trials: watch::Sender<BTreeMap<usize, Arc<Trial>>>,
     problem: RefCell<Option<String>>,
+    /// Why what is on trial is not tried here.
+    trial_problem: RefCell<Option<String>>,
     /// There is something to report.
     news: Notify,
 }
@@ -97,7 +107,9 @@ impl Standing {
             positions: RefCell::new(positions.unwrap_or_default()),
             path,
             wanted: watch::channel(None).0,
+            trials: watch::Sender::default(),
             problem: RefCell::default(),
+            trial_problem: RefCell::default(),
             news: Notify::new(),
         }
     }
@@ -114,6 +126,7 @@ impl Follower {
         tasks.spawn_local(self.clone().lease());
         tasks.spawn_local(self.clone().settle(asked));
         tasks.spawn_local(self.clone().adopt());
+        tasks.spawn_local(self.clone().try_out());
         tasks.spawn_local(self.clone().renew());
         while tasks.join_next().await.is_some() {}
     }
@@ -126,6 +139,7 @@ impl Follower {
                 tracing::debug!(origin = address, "no longer followed: {error:#}");
             }
             self.cache.behind.told(place, false);
+            self.hear_of(place, None);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -206,8 +220,70 @@ impl Follower {
                 self.dialer.origins.serves(place, manifest.sequence);
                 self.want(place, Arc::from(manifest));
             }
+            Event::Trial { trial } => {
+                if let Some(trial) = &trial {
+                    trial.manifest.check().map_err(anyhow::Error::msg)?;
+                    let sequence = trial.manifest.sequence;
+                    self.dialer.origins.serves_up_to(place, sequence);
+                }
+                self.hear_of(place, trial.map(Arc::from));
+            }
         }
         Ok(())
+    }
+
+    /// Remembers what an origin has on trial.
+    fn hear_of(&self, place: usize, trial: Option<Arc<Trial>>) {
+        self.standing.trials.send_if_modified(|trials| {
+            let before = match trial.clone() {
+                Some(trial) => trials.insert(place, trial),
+                None => trials.remove(&place),
+            };
+            before != trial
+        });
+    }
+
+    /// What is on trial beside the snapshot that this node serves, and the origin that tells of it. An origin that cannot be
+    /// reached tells of nothing: how the trial goes would not be heard of.
+    fn trial(&self) -> Option<(usize, Arc<Trial>)> {
+        let served = self.publisher.current()?.id.clone();
+        let trials = self.standing.trials.borrow();
+        let mut beside = trials.iter().filter(|(_, trial)| *trial.beside == *served);
+        beside.next().map(|(place, trial)| (*place, trial.clone()))
+    }
+
+    /// Has requests served by what is on trial, again and again.
+    async fn try_out(self: Rc<Self>) {
+        let (mut told, mut published) = (self.standing.trials.subscribe(), self.publisher.watch());
+        let mut trying = None;
+        loop {
+            told.borrow_and_update();
+            published.borrow_and_update();
+            let wanted = self.trial();
+            let id = wanted.as_ref().map(|(_, trial)| trial.id);
+            if id != trying {
+                trying = id;
+                let outcome = self.take_up(wanted).await;
+                let problem = outcome.err().map(|error| format!("canary: {error:#}"));
+                if let Some(problem) = &problem {
+                    tracing::error!("{problem}: this node serves the stable version only");
+                }
+                *self.standing.trial_problem.borrow_mut() = problem;
+                self.standing.news.notify_waiters();
+            }
+            tokio::select! {
+                changed = told.changed() => if changed.is_err() { return },
+                changed = published.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn take_up(&self, wanted: Option<(usize, Arc<Trial>)>) -> Result<()> {
+        if let Some((place, trial)) = &wanted {
+            self.fetch(*place, &trial.manifest).await?;
+        }
+        let trial = wanted.map(|(_, trial)| trial);
+        self.commands.send(|reply| Command::Try(trial, reply)).await
     }
 
     /// Remembers a snapshot as the one to have, unless there is a newer one. One that failed is tried again: an origin that is
@@ -483,14 +559,31 @@ impl Follower {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             snapshot: current.map_or_else(String::new, |current| current.id.to_string()),
-            problem: self.standing.problem.borrow().clone(),
+            problem: self.problem(),
             transport: origin.transport(),
             rtt_us: origin
                 .rtt()
                 .and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
             requests: self.metrics.requests_total(),
+            tried: self.tried(),
             ..Report::default()
         }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let problem = self.standing.problem.borrow().clone();
+        problem.or_else(|| self.standing.trial_problem.borrow().clone())
+    }
+
+    fn tried(&self) -> Option<Tried> {
+        let serving = self.serving.load();
+        let canary = serving.canary.as_ref()?;
+        let (stable, new) = canary.observed(&serving.stable);
+        Some(Tried {
+            trial: canary.id,
+            stable: stable.into(),
+            canary: new.into(),
+        })
     }
 
     /// Asks for the next certificate when it is due.

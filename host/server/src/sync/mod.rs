@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod nodes;
 pub mod publish;
 pub mod purges;
+pub mod trial;
 
 pub use manifest::Manifest;
 

@@ -5,12 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tidegate_model::canary::Observed;
 use tidegate_model::lease;
 
 use crate::identity::{Peer, Role};
 use crate::link::origins::Transport;
 use crate::services::quota::ledger::{Settled, Settlement};
 use crate::services::rate_limit::Demand;
+use crate::sync::trial::Tried;
 
 /// What a node tells its origins, every second and whenever something changes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Report {
     pub over_ms: u64,
     /// What is to be settled about quotas: the node's own, or of one that follows it.
     pub quotas: Option<Settlement>,
+    /// What a canary has come to here, while one runs.
+    pub tried: Option<Tried>,
 }
 
 /// What an origin answers a report with.
@@ -172,6 +176,19 @@ impl Nodes {
         edges
             .filter(|known| known.links > 0 && known.peer.role == Role::Edge)
             .count()
+    }
+
+    /// What a trial has come to on the nodes that report to this one, of the old version and of the new one.
+    pub fn tried(&self, trial: u64) -> (Observed, Observed) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let reports = known.values().filter_map(|known| known.report.tried);
+        let of_trial = reports.filter(|tried| tried.trial == trial);
+        of_trial.fold(
+            Default::default(),
+            |(stable, canary): (Observed, Observed), tried| {
+                (stable + tried.stable.into(), canary + tried.canary.into())
+            },
+        )
     }
 
     /// How many nodes follow this one.

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use super::files::Files;
 use super::manifest::{FORMAT, Manifest};
+use super::trial::Trial;
 use crate::signature;
 use crate::versions::Components;
 
@@ -19,6 +20,7 @@ use crate::versions::Components;
 pub struct Publisher {
     pub files: Files,
     current: ArcSwapOption<Published>,
+    trial: ArcSwapOption<Trial>,
     changed: watch::Sender<()>,
 }
 
@@ -38,6 +40,7 @@ impl Publisher {
         Ok(Self {
             files: Files::open(directory)?,
             current: ArcSwapOption::empty(),
+            trial: ArcSwapOption::empty(),
             changed: watch::channel(()).0,
         })
     }
@@ -45,6 +48,25 @@ impl Publisher {
     /// What is published now.
     pub fn current(&self) -> Option<Arc<Published>> {
         self.current.load_full()
+    }
+
+    /// The canary beside it, where one runs.
+    pub fn trial(&self) -> Option<Arc<Trial>> {
+        self.trial.load_full()
+    }
+
+    /// What nodes are told to serve: the snapshot, and what is on trial.
+    pub fn manifests(&self) -> impl Iterator<Item = Manifest> {
+        let current = self.current().map(|current| current.manifest.clone());
+        let trial = self.trial().map(|trial| trial.manifest.clone());
+        current.into_iter().chain(trial)
+    }
+
+    /// Tells of a canary from now on, or of none.
+    pub fn tell_of(&self, trial: Option<Arc<Trial>>) {
+        if self.trial.swap(trial.clone()) != trial {
+            self.changed.send_replace(());
+        }
     }
 
     /// Learns of the next publication.

@@ -206,15 +206,21 @@ impl Worker {
         let before = self.serving.replace(next);
         serving.adopted.by_one_more();
         if let Some(nodes) = &self.settings.kept_for {
-            self.keep_before(before.stable, &nodes.served());
+            let served = nodes.served();
+            self.keep_before(before.stable, &served);
+            if let Some((_, canary)) = before.canary {
+                self.keep_before(canary, &served);
+            }
         }
     }
 
     /// What an edge decided by: the snapshot of that identifier, where it is served or was not long ago.
     pub fn published(&self, snapshot: &str) -> Option<Rc<Local>> {
         let serving = self.serving.borrow();
-        if *serving.stable.deployed.published == *snapshot {
-            return Some(serving.stable.clone());
+        let canary = serving.canary.iter().map(|(_, local)| local);
+        let mut current = std::iter::once(&serving.stable).chain(canary);
+        if let Some(local) = current.find(|local| *local.deployed.published == *snapshot) {
+            return Some(local.clone());
         }
         let before = self.before.borrow();
         let same = |local: &&Rc<Local>| *local.deployed.published == *snapshot;

@@ -155,7 +155,8 @@ pub enum Command {
         /// The component: a file, a plugin's folder, or oci://HOST/NAME:TAG.
         component: String,
         /// Only for some requests: a share ("10%") or a header ("x-canary: yes"). It is rolled back by itself where its
-        /// faults, its 5xx responses or its latency exceed the old version's.
+        /// faults, its 5xx responses or its latency exceed the old version's. At an origin, edges split their requests as it
+        /// does, and what they see counts.
         #[arg(long, value_name = "SPLIT")]
         canary: Option<String>,
         /// Promote the canary after this time ("60s"), where it was not rolled back.
