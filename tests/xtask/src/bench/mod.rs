@@ -155,7 +155,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let file = root().join("target/bench-gateway.json");
     fs::write(&file, report::json(&rows))?;
-    println!("{}\nwritten to {}", report::table(&rows), file.display());
+    let (table, verdicts) = (report::table(&rows), report::verdicts(&rows));
+    println!("{table}{verdicts}\nwritten to {}", file.display());
     Ok(ExitCode::SUCCESS)
 }
 

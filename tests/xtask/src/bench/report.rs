@@ -207,6 +207,45 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
+/// What swaps may cost, and whether they did: a line for each bound whose figures were measured.
+pub fn verdicts(rows: &[Row]) -> String {
+    let figure = |case: &str, system: &str, figure: fn(&Row) -> Option<f64>| {
+        let found = rows
+            .iter()
+            .find(|row| row.case == case && row.system == system);
+        found.and_then(figure)
+    };
+    let p99 = |system| figure("swap", system, |row| row.p99_us);
+    let mut bounds = vec![(
+        "p99 of a swap's second to the second before",
+        p99("quiet-second"),
+        p99("swap-second"),
+        P99_RATIO_MAX,
+    )];
+    for (what, ending) in [
+        ("memory after all swaps to that after 500", ""),
+        ("the same under load", "-under-load"),
+    ] {
+        let memory = rows.iter().filter(|row| {
+            let under_load = row.system.ends_with("-under-load");
+            row.case == "swap-memory" && under_load != ending.is_empty()
+        });
+        let mut memory = memory.filter_map(|row| row.rss_bytes);
+        let (early, late) = (memory.next(), memory.next());
+        bounds.push((what, early, late, MEMORY_RATIO_MAX));
+    }
+    let mut text = String::new();
+    for (what, before, after, bound) in bounds {
+        let (Some(before), Some(after)) = (before, after) else {
+            continue;
+        };
+        let ratio = after / before;
+        let verdict = if ratio <= bound { "met" } else { "MISSED" };
+        let _ = writeln!(text, "{what}: ×{ratio:.2}, at most ×{bound:.2}: {verdict}");
+    }
+    text
+}
+
 /// A figure, and behind it its ratio to nginx's.
 fn cell(value: Option<f64>, decimals: usize, ratio: Option<f64>) -> String {
     match (value, ratio) {
@@ -216,9 +255,39 @@ fn cell(value: Option<f64>, decimals: usize, ratio: Option<f64>) -> String {
     }
 }
 
+const P99_RATIO_MAX: f64 = 1.5;
+/// What allocators keep is more than nothing.
+const MEMORY_RATIO_MAX: f64 = 1.05;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn swaps_are_judged_by_their_second_and_by_what_they_leave() {
+        let row = |case: &str, system: &str, p99_us, rss_bytes| Row {
+            case: case.into(),
+            system: system.into(),
+            p99_us,
+            rss_bytes,
+            ..Row::default()
+        };
+        let rows = [
+            row("swap", "quiet-second", Some(100.0), None),
+            row("swap", "swap-second", Some(151.0), None),
+            row("swap-memory", "after-500", None, Some(100.0)),
+            row("swap-memory", "after-10000", None, Some(104.0)),
+            row("swap-memory", "after-500-under-load", None, Some(100.0)),
+            row("swap-memory", "after-10000-under-load", None, Some(106.0)),
+        ];
+        let words = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|line| line.rsplit_once(": "));
+            lines.map(|(_, verdict)| verdict.to_owned()).collect()
+        };
+        assert_eq!(words(&verdicts(&rows)), ["MISSED", "met", "MISSED"]);
+        assert_eq!(words(&verdicts(&rows[..1])), Vec::<String>::new());
+        assert!(verdicts(&rows).contains("×1.51, at most ×1.50"));
+    }
 
     #[test]
     fn the_median_of_an_even_number_is_between_the_middle_ones() {
