@@ -311,6 +311,159 @@ fn inspect_and_check_show_what_goes_in_and_out_of_a_component() {
     }
 }
 
+/// The authorizer of the template, on a node.
+async fn guarded(author: &Author) -> TestNode {
+    author.done(&["new", "--lang", "rust", "--step", "authorizer", "guard"]);
+    author.done(&["build", "guard"]);
+    let binding = json!({
+        "step": "authorizer",
+        "plugin": "guard",
+        // Of "let-me-in".
+        "configuration": { "digest": "a3ee786b5707c27d42570785081ec17f5c7db9262a01366af362a1aa61a420b9" },
+        "grants": { "crypto": true },
+    });
+    let tenant = json!({
+        "step": "request-transform",
+        "plugin": "header-transform",
+        "configuration": { "request": { "headers": { "set": { "x-a": "b" } } } },
+    });
+    let operation = Operation::mock("hello").binding(binding).binding(tenant);
+    TestNode::with("")
+        .api(&Api::new().route("GET /a/{name}", operation))
+        .plugin("guard", &author.component("guard"))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn requests_that_pass_a_node_become_cases_which_fail_once_the_plugin_answers_otherwise() {
+    let author = Author::default();
+    let node = guarded(&author).await;
+    let file = author.path("guard/cases/recorded.toml");
+    let mut recording = command(&node, &["record", "guard", "-n", "9", "-o", path(&file)])
+        .kill_on_drop(true)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // In turn, until the command has what it wants.
+    let mut ended = None;
+    until("nine are recorded", async || {
+        for token in [Some("let-me-in"), Some("open sesame"), None] {
+            let request = node.build("GET", "/test/a/b%20c?q=2&p=%C3%A9&q=1");
+            let request = request.header("authorization", "Bearer of-ann");
+            node.ask(match token {
+                Some(token) => request.header("x-token", token),
+                None => request,
+            })
+            .await;
+        }
+        ended = recording.try_wait().unwrap();
+        ended.map(drop)
+    })
+    .await;
+    assert!(ended.unwrap().success());
+    let recorded = recording.wait_with_output().await.unwrap();
+    assert_eq!(told(&recorded)["recorded"], 9);
+
+    let text = fs::read_to_string(&file).unwrap();
+    let cases: toml::Table = text.parse().unwrap();
+    let cases = cases["case"].as_array().unwrap();
+    assert_eq!(cases.len(), 9, "{text}");
+    for word in ["allow", "forbidden", "unauthorized"] {
+        let count = cases
+            .iter()
+            .filter(|case| case["expect"].get(word).is_some());
+        assert_eq!(count.count(), 3, "{word}: {text}");
+    }
+    let request = &cases[0]["request"];
+    assert_eq!(request["path"].as_str(), Some("/a/b%20c"));
+    assert_eq!(request["query-string"].as_str(), Some("q=2&p=%C3%A9&q=1"));
+    assert_eq!(request["path-parameters"]["name"].as_str(), Some("b c"));
+    assert_eq!(
+        request["context"]["routeKey"].as_str(),
+        Some("GET /a/{name}")
+    );
+    let shown = request["headers"]["authorization"].as_str();
+    assert_eq!((shown, text.contains("of-ann")), (Some("redacted"), false));
+
+    // They hold, beside those that were written.
+    let tested = || told(&author.plugin_with_cache(&["test", "guard"]));
+    let held = tested();
+    assert_eq!(
+        (&held["passed"], &held["failed"]),
+        (&json!(13), &json!(0)),
+        "{held:#}"
+    );
+    author.edit("guard/src/lib.rs", "friend", "foe");
+    let broken = tested();
+    let text = broken.to_string();
+    // The three that were let in, and the one that was written of it.
+    assert_eq!(
+        (&broken["passed"], &broken["failed"]),
+        (&json!(9), &json!(4)),
+        "{broken:#}"
+    );
+    for words in [
+        "recorded.toml",
+        "GET /a/b%20c",
+        "/allow/id",
+        "friend",
+        "foe",
+    ] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_refused_or_left_out() {
+    let operation = Operation::mock("hello")
+        .binding(json!({ "step": "request-transform", "plugin": "shout" }))
+        .binding(json!({
+            "step": "response-transform",
+            "plugin": "header-transform",
+            "configuration": { "response": { "headers": { "set": { "x-a": "b" } } } },
+        }));
+    let node = TestNode::with("")
+        .api(&Api::new().route("POST /a", operation))
+        .plugin("shout", &fixture("upper-body"))
+        .start()
+        .await;
+    for (name, cause) in [
+        ("nobody", "nothing is bound to a plugin"),
+        ("header-transform", "its decisions stand for all of them"),
+    ] {
+        let refused = plugin(&node, &["record", name]).await;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(cause), "{said}");
+    }
+    let page = http::Request::builder()
+        .uri("/tidegate/v1/recordings?plugin=shout")
+        .header("host", "attacker.example:9080");
+    node.ask_admin(page.body(bytes::Bytes::new()).unwrap())
+        .await
+        .assert_status(403);
+
+    // A body that is no text stands in no file of cases.
+    let recording = Running::start(&mut command(&node, &["record", "shout", "-n", "500"]));
+    until("something is recorded", async || {
+        node.post("/test/a", &b"\xff\xfe"[..])
+            .await
+            .assert_status(200);
+        node.post("/test/a", "hello").await.assert_status(200);
+        let lines = recording.lines.lock().unwrap();
+        (lines.len() > 2).then_some(())
+    })
+    .await;
+    let lines = recording.lines.lock().unwrap();
+    for case in &*lines {
+        assert_eq!(case["request"]["body"], "hello", "{case:#}");
+        assert_eq!(
+            case["expect"],
+            json!({ "edits": [{ "set-body": "HELLO" }] })
+        );
+    }
+}
+
 #[tokio::test]
 async fn rust_plugins_are_built_and_served_on_every_save() {
     let author = Author::default();

@@ -23,6 +23,7 @@ use tidegate_sandbox::{
 
 use crate::builtin;
 use crate::cases::health;
+use crate::cases::record::Recorder;
 use crate::configuration;
 use crate::memory;
 use crate::signature;
@@ -47,6 +48,8 @@ pub struct Deployed {
     /// Hosts (`host` or `host:port`) that standing integrations may send to, beside the upstreams.
     pub pinned: BTreeSet<String>,
     pub metrics: DeployedMetrics,
+    /// Of the process: who has requests written down.
+    pub recorder: Arc<Recorder>,
     /// How many of its own cases each plugin passed whose version was not served before.
     pub cases_passed: BTreeMap<String, usize>,
 }
@@ -64,6 +67,7 @@ pub struct Deployer {
     runtime: Arc<Runtime>,
     services: Arc<dyn Services>,
     metrics: Arc<Metrics>,
+    recorder: Arc<Recorder>,
     /// The last revision that was given.
     revision: AtomicU64,
 }
@@ -74,6 +78,7 @@ impl Deployer {
             runtime,
             services,
             metrics,
+            recorder: Arc::default(),
             revision: AtomicU64::new(0),
         }
     }
@@ -125,6 +130,7 @@ impl Deployer {
             functions,
             pinned,
             metrics,
+            recorder: self.recorder.clone(),
             cases_passed,
         })
     }

@@ -8,6 +8,7 @@ mod cache;
 mod logs;
 mod nodes;
 mod plugins;
+mod recordings;
 mod tokens;
 mod usage;
 
@@ -63,12 +64,12 @@ pub struct Admin {
 impl Service for Admin {
     async fn call(self: Rc<Self>, request: Request<Incoming>, _: Rc<Connection>) -> Response<Body> {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        // What plugins say may name people and secrets: it is for no stranger's page either.
-        let guarded = !read || request.uri().path() == LOGS;
+        // What plugins say and are asked may name people and secrets: it is for no stranger's page either.
+        let guarded = !read || [LOGS, RECORDINGS].contains(&request.uri().path());
         if guarded && !is_local(&request) {
             return message(
                 StatusCode::FORBIDDEN,
-                "changes are taken, and logs given, where Host is an address or localhost",
+                "changes are taken, and logs and requests given, where Host is an address or localhost",
             );
         }
         match (read, request.uri().path()) {
@@ -76,6 +77,7 @@ impl Service for Admin {
             (true, "/readyz") => self.ready(),
             (true, "/metrics") => self.metrics(),
             (true, LOGS) => self.logs.answer(&request),
+            (true, RECORDINGS) => recordings::answer(&self.serving.load(), &request),
             (true, "/tidegate/v1/usage") => reply::json(&self.usage()),
             (true, "/tidegate/v1/node") => reply::json(&self.node()),
             (_, "/tidegate/v1/cache" | "/tidegate/v1/cache/purge") => {
@@ -93,7 +95,7 @@ impl Service for Admin {
                 }
                 None if read => message(
                     StatusCode::NOT_FOUND,
-                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/logs, /tidegate/v1/usage, /tidegate/v1/cache and /tidegate/v1/plugins",
+                    "there is /healthz, /readyz, /metrics, /tidegate/v1/node, /tidegate/v1/nodes, /tidegate/v1/logs, /tidegate/v1/recordings, /tidegate/v1/usage, /tidegate/v1/cache and /tidegate/v1/plugins",
                 ),
                 None => message(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
             },
@@ -182,3 +184,4 @@ fn message(status: StatusCode, message: &str) -> Response<Body> {
 }
 
 const LOGS: &str = "/tidegate/v1/logs";
+const RECORDINGS: &str = "/tidegate/v1/recordings";

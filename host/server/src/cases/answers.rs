@@ -6,7 +6,7 @@ use tidegate_sandbox::standing::{FieldText, Rule, Template};
 use tidegate_sandbox::wit::{Admission, Edit, Outcome, Plan, Response, Validity, Verdict};
 use tidegate_sandbox::{Exchange, Fault};
 
-pub(super) fn fields_value(headers: &HeaderMap) -> Value {
+pub(crate) fn fields_value(headers: &HeaderMap) -> Value {
     headers
         .keys()
         .map(|name| {
@@ -17,7 +17,7 @@ pub(super) fn fields_value(headers: &HeaderMap) -> Value {
         .into()
 }
 
-pub(super) fn verdict_value(verdict: Verdict) -> Value {
+pub(crate) fn verdict_value(verdict: Verdict) -> Value {
     match verdict {
         Verdict::Allow(principal) => json!({ "allow": {
             "id": principal.id,
@@ -29,7 +29,7 @@ pub(super) fn verdict_value(verdict: Verdict) -> Value {
     }
 }
 
-pub(super) fn admission_value(admission: Admission) -> Value {
+pub(crate) fn admission_value(admission: Admission) -> Value {
     match admission {
         Admission::Admit => json!({ "admit": true }),
         Admission::Reject(retry_ms) => json!({ "reject": retry_ms }),
@@ -37,7 +37,7 @@ pub(super) fn admission_value(admission: Admission) -> Value {
     }
 }
 
-pub(super) fn validity_value(validity: Validity) -> Value {
+pub(crate) fn validity_value(validity: Validity) -> Value {
     match validity {
         Validity::Valid => json!({ "valid": true }),
         Validity::InvalidParameters(message) => json!({ "invalid-parameters": message }),
@@ -46,14 +46,14 @@ pub(super) fn validity_value(validity: Validity) -> Value {
     }
 }
 
-pub(super) fn outcome_value(outcome: Outcome) -> Value {
+pub(crate) fn outcome_value(outcome: Outcome) -> Value {
     match outcome {
         Outcome::Edits(edits) => edits_value(edits),
         Outcome::Respond(response) => json!({ "respond": response_value(response) }),
     }
 }
 
-pub(super) fn plan_value(plan: Plan) -> Value {
+pub(crate) fn plan_value(plan: Plan) -> Value {
     match plan {
         Plan::Forward(forward) => json!({ "forward": {
             "uri": forward.uri,
@@ -83,7 +83,7 @@ fn response_value(response: Response) -> Value {
     })
 }
 
-pub(super) fn edits_value(edits: Vec<Edit>) -> Value {
+pub(crate) fn edits_value(edits: Vec<Edit>) -> Value {
     json!({ "edits": edit_values(edits) })
 }
 
@@ -108,7 +108,7 @@ fn edit_value(edit: Edit) -> Value {
 }
 
 /// What a rule that stands does to this message; nothing where the values it reads are absent.
-pub(super) fn rule_value(rule: &Rule, exchange: &dyn Exchange) -> Option<Value> {
+pub(crate) fn rule_value(rule: &Rule, exchange: &dyn Exchange) -> Option<Value> {
     let written = |template: &Template| {
         let mut text = String::new();
         template.write(exchange, &mut text).then_some(text)
@@ -132,7 +132,7 @@ pub(super) fn rule_value(rule: &Rule, exchange: &dyn Exchange) -> Option<Value> 
     })
 }
 
-pub(super) fn fault_value(fault: Fault) -> Value {
+pub(crate) fn fault_value(fault: Fault) -> Value {
     match fault {
         Fault::Answered(reason) => json!({ "error": reason }),
         fault => json!({ "fault": fault.to_string() }),

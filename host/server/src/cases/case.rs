@@ -70,6 +70,8 @@ struct RequestEntry {
     path: Option<String>,
     #[serde(default)]
     query: BTreeMap<String, String>,
+    /// As it is sent, in the place of `query`: in order, with names that come twice.
+    query_string: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -178,11 +180,15 @@ impl CaseEntry {
             (1..=TIMES_MAX).contains(&times),
             "`times` is {times}; it may be 1 to {TIMES_MAX}"
         );
-        let mut query = String::new();
-        for (name, value) in &self.request.query {
+        let request = self.request;
+        ensure!(
+            request.query.is_empty() || request.query_string.is_none(),
+            "`query` and `query-string` are one too many"
+        );
+        let mut query = request.query_string.unwrap_or_default();
+        for (name, value) in &request.query {
             uri::set_query_parameter(&mut query, name, value);
         }
-        let request = self.request;
         let exchange = CaseExchange {
             method: request.method.unwrap_or_else(|| "GET".to_owned()),
             path: request.path.unwrap_or_else(|| "/".to_owned()),
@@ -223,7 +229,7 @@ fn fields(fields: &BTreeMap<String, String>) -> Result<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         let told = || format!("header {name:?}");
-        let value = HeaderValue::from_str(value).with_context(told)?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).with_context(told)?;
         let name = HeaderName::from_bytes(name.as_bytes()).with_context(told)?;
         map.try_append(name, value).context("too many headers")?;
     }

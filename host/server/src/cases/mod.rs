@@ -1,12 +1,13 @@
 //! A plugin's own cases: requests, and what it is to make of them.
 //!
 //! `tidegate plugin test` runs those of a plugin's folder. `build` writes them into the component, and a node runs them on a
-//! version that is to take another's place ([`health`]).
+//! version that is to take another's place ([`health`]). [`record`] makes cases of requests that pass a running node.
 
-mod answers;
+pub(crate) mod answers;
 mod case;
 mod diff;
 pub mod health;
+pub mod record;
 pub mod run;
 mod services;
 

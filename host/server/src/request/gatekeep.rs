@@ -10,6 +10,7 @@ use tidegate_sandbox::wit::{Admission, Principal, Validity, Verdict};
 
 use super::{Exchange, GatewayError, own, policy};
 use crate::body::Body;
+use crate::cases::answers;
 use crate::worker::Local;
 
 /// Lets the request through, or says why not.
@@ -41,7 +42,9 @@ async fn authorize(
     body: &mut Body,
 ) -> Result<(), GatewayError> {
     collect_for(local, id, route, exchange, body).await?;
-    match local.pool(id).authorize(shared(exchange)).await {
+    let verdict = local.pool(id).authorize(shared(exchange)).await;
+    local.record(id, exchange, &verdict, answers::verdict_value);
+    match verdict {
         Ok(Verdict::Allow(principal)) => {
             identify(&mut own(exchange).account.principal, principal);
             Ok(())
@@ -62,7 +65,9 @@ async fn throttle(
     body: &mut Body,
 ) -> Result<(), GatewayError> {
     collect_for(local, id, route, exchange, body).await?;
-    match local.pool(id).admit(shared(exchange)).await {
+    let admission = local.pool(id).admit(shared(exchange)).await;
+    local.record(id, exchange, &admission, answers::admission_value);
+    match admission {
         Ok(Admission::Admit) => Ok(()),
         Ok(Admission::Reject(milliseconds)) => Err(GatewayError::Throttled {
             retry_after: Duration::from_millis(milliseconds.into()),
@@ -84,7 +89,9 @@ async fn validate(
     body: &mut Body,
 ) -> Result<(), GatewayError> {
     collect_for(local, id, route, exchange, body).await?;
-    match local.pool(id).validate(shared(exchange)).await {
+    let validity = local.pool(id).validate(shared(exchange)).await;
+    local.record(id, exchange, &validity, answers::validity_value);
+    match validity {
         Ok(Validity::Valid) => Ok(()),
         Ok(Validity::InvalidParameters(message)) => Err(GatewayError::InvalidParameters(message)),
         Ok(Validity::InvalidBody(message)) => Err(GatewayError::InvalidBody(message)),

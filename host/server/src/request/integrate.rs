@@ -20,6 +20,7 @@ use super::transform::{apply_request_edits, apply_request_rules, plugin_fault, r
 use super::{Exchange, GatewayError, middleware, own};
 use crate::body::Body;
 use crate::body::{BodyError, BoxError};
+use crate::cases::answers;
 use crate::upstream::{Handle, SendOptions, TargetAddress};
 use crate::worker::{Destination, Forwarding, Integration, Local, Worker};
 
@@ -67,7 +68,9 @@ pub(super) async fn alone(
         }
         Integration::Call => {
             collect_for(local, id, route, exchange, &mut body).await?;
-            match local.pool(id).integrate(shared(exchange)).await {
+            let plan = local.pool(id).integrate(shared(exchange)).await;
+            local.record(id, exchange, &plan, answers::plan_value);
+            match plan {
                 // Boxed: few routes have such an integration, and its size would be that of every request's future.
                 Ok(plan) => {
                     Box::pin(carry_out(worker, local, id, route, exchange, body, plan)).await

@@ -14,6 +14,7 @@ use tidegate_sandbox::{Decision, Fault};
 use super::gatekeep::{after_fault, collect_for, shared};
 use super::{Exchange, GatewayError, own};
 use crate::body::Body;
+use crate::cases::answers;
 use crate::worker::Local;
 
 /// What the request transforms came to.
@@ -37,7 +38,9 @@ pub async fn request(
             continue;
         }
         collect_for(local, id, route, exchange, body).await?;
-        let outcome = match local.pool(id).transform_request(shared(exchange)).await {
+        let outcome = local.pool(id).transform_request(shared(exchange)).await;
+        local.record(id, exchange, &outcome, answers::outcome_value);
+        let outcome = match outcome {
             Ok(Outcome::Edits(edits)) => apply_request_edits(own(exchange), edits).map(|()| None),
             Ok(Outcome::Respond(response)) => respond(response).map(Some),
             Err(fault) => Err(fault),
@@ -69,7 +72,9 @@ pub async fn response(
             continue;
         }
         collect_response_for(local, id, route, exchange, &mut body).await?;
-        let outcome = match local.pool(id).transform_response(shared(exchange)).await {
+        let edits = local.pool(id).transform_response(shared(exchange)).await;
+        local.record(id, exchange, &edits, answers::edits_value);
+        let outcome = match edits {
             Ok(edits) => apply_response_edits(own(exchange), edits),
             Err(fault) => Err(fault),
         };

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use tidegate_model::deployment::{BindingId, Route, Stage};
 use tidegate_model::headers::{Peer, Via};
 use tidegate_sandbox::standing::{Rule, StandingPlan, Template};
-use tidegate_sandbox::{Decision, FunctionPool, Pool, Reading, wit};
+use tidegate_sandbox::{Decision, Fault, FunctionPool, Pool, Reading, wit};
 use tokio::task::JoinSet;
 
 pub use sinks::{SinkTasks, Sinks};
@@ -398,6 +398,21 @@ impl Local {
     /// The instances of a binding.
     pub fn pool(&self, id: BindingId) -> &Pool {
         &self.pools[id.0 as usize]
+    }
+
+    /// Has a step call written down, where somebody records its plugin.
+    pub fn record<R: Clone>(
+        &self,
+        id: BindingId,
+        exchange: &Exchange,
+        answer: &Result<R, Fault>,
+        value: fn(R) -> serde_json::Value,
+    ) {
+        let recorder = &self.deployed.recorder;
+        if let (false, Ok(answer)) = (recorder.is_idle(), answer) {
+            let binding = self.deployed.snapshot.binding(id);
+            recorder.take(binding, exchange, &value(answer.clone()));
+        }
     }
 
     /// Whether an edge answers by itself: the integration asks nobody, or there is none, and no function stands around it.

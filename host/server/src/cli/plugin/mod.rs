@@ -21,6 +21,7 @@ mod logs;
 mod manifest;
 mod new;
 mod push;
+mod record;
 mod registry;
 mod sign;
 mod source;
@@ -195,6 +196,13 @@ pub enum Command {
         #[command(flatten)]
         node: Node,
     },
+    /// Write down requests that pass a plugin of a running node, as cases that `test` runs.
+    Record {
+        #[command(flatten)]
+        recording: record::Recording,
+        #[command(flatten)]
+        node: Node,
+    },
     /// Make the canary of a plugin its only version.
     Promote {
         /// The plugin's name on the node.
@@ -281,6 +289,7 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
             follow,
             node,
         } => logs::run(&node, plugin.as_deref(), follow, json),
+        Command::Record { recording, node } => record::run(&node, &recording, json),
         Command::Promote { plugin, node } => versions::change(&node, &plugin, "promote", json),
         Command::Rollback { plugin, node } => versions::change(&node, &plugin, "rollback", json),
     }
