@@ -14,6 +14,7 @@ mod middleware;
 mod policy;
 mod receive;
 mod record;
+pub mod recorded;
 pub mod reply;
 mod transform;
 

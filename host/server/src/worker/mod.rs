@@ -28,8 +28,8 @@ use crate::cache::{Cache, Outcome};
 use crate::deploy::Deployed;
 use crate::link::dial::Dialer;
 use crate::listen::{Connection, Service};
-use crate::request;
 use crate::request::exchange::{Exchange, Viewer, draw};
+use crate::request::{self, recorded};
 use crate::serving::{Canary, Serving, Side};
 use crate::sync::nodes::Nodes;
 use crate::telemetry::metrics::RouteMetrics;
@@ -411,7 +411,10 @@ impl Local {
         let recorder = &self.deployed.recorder;
         if let (false, Ok(answer)) = (recorder.is_idle(), answer) {
             let binding = self.deployed.snapshot.binding(id);
-            recorder.take(binding, exchange, &value(answer.clone()));
+            let answer = value(answer.clone());
+            recorder.take(&binding.plugin, |wanted, number| {
+                recorded::case(binding, exchange, &answer, wanted, number)
+            });
         }
     }
 

@@ -302,15 +302,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_ratio_compares_runs_of_the_same_round() {
-        let sample = |cpu_us| Sample {
+    fn sample(cpu_us: f64) -> Sample {
+        Sample {
             requests_per_s: 1.0,
             p50_us: 1.0,
             p99_us: 1.0,
             p999_us: 1.0,
             cpu_us,
-        };
+        }
+    }
+
+    #[test]
+    fn a_ratio_compares_runs_of_the_same_round() {
         let measured = Measured::from([
             (
                 ("bare", "nginx"),
@@ -351,13 +354,6 @@ mod tests {
 
     #[test]
     fn where_varnish_does_the_same_its_cpu_is_compared() {
-        let sample = |cpu_us| Sample {
-            requests_per_s: 1.0,
-            p50_us: 1.0,
-            p99_us: 1.0,
-            p999_us: 1.0,
-            cpu_us,
-        };
         let measured = Measured::from([
             (("cache-hit", "nginx"), vec![sample(20.0)]),
             (("cache-hit", "tidegate"), vec![sample(10.0)]),
