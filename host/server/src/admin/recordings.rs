@@ -24,10 +24,8 @@ pub fn answer(serving: &Serving, request: &Request<Incoming>) -> Response<Body> 
         Ok(wanted) => match serving.stable.recorder.start(wanted) {
             Some(mut cases) => {
                 let lines = stream::poll_fn(move |cx| {
-                    cases.poll_recv(cx).map(|case| {
-                        let line = format!("{}\n", case?);
-                        Some(Ok::<_, BoxError>(Frame::data(Bytes::from(line))))
-                    })
+                    let line = cases.poll_recv(cx);
+                    line.map(|line| Some(Ok::<_, BoxError>(Frame::data(Bytes::from(line?)))))
                 });
                 let body = UnsyncBoxBody::new(StreamBody::new(lines));
                 let mut response = Response::new(Body::Boxed(body));

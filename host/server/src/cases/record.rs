@@ -19,7 +19,8 @@ struct Recording {
     wanted: Wanted,
     /// How many it has.
     count: usize,
-    cases: mpsc::Sender<Value>,
+    /// A line of JSON each.
+    cases: mpsc::Sender<String>,
 }
 
 /// What somebody records.
@@ -33,7 +34,7 @@ pub struct Wanted {
 
 impl Recorder {
     /// Records until so many cases are taken, or the receiver is dropped. `None` where too many record already.
-    pub fn start(&self, wanted: Wanted) -> Option<mpsc::Receiver<Value>> {
+    pub fn start(&self, wanted: Wanted) -> Option<mpsc::Receiver<String>> {
         let mut recordings = self.lock();
         recordings.retain(|one| !one.cases.is_closed());
         if recordings.len() >= RECORDINGS_MAX {
@@ -55,13 +56,15 @@ impl Recorder {
     }
 
     /// Hands over a case to each who records `plugin`: what `case` makes for them, with its number. Nobody waits: who is too
-    /// slow for it goes without.
+    /// slow for it goes without, as everybody does for a case that is too large to be read.
     pub fn take(&self, plugin: &str, case: impl Fn(&Wanted, usize) -> Option<Value>) {
         let mut recordings = self.lock();
         recordings.retain_mut(|one| {
             if one.wanted.plugin == plugin
                 && let Some(case) = case(&one.wanted, one.count + 1)
-                && one.cases.try_send(case).is_ok()
+                && let line = format!("{case}\n")
+                && line.len() <= LINE_BYTES_MAX
+                && one.cases.try_send(line).is_ok()
             {
                 one.count += 1;
             }
@@ -81,6 +84,8 @@ impl Recorder {
 const RECORDINGS_MAX: usize = 8;
 /// Cases that their reader has not taken.
 const WAITING_MAX: usize = 64;
+/// Of one case: bodies may have many MiB, and all cases of a component at most one.
+const LINE_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -101,5 +106,26 @@ mod tests {
         assert!(recorder.start(wanted.clone()).is_none() && !recorder.is_idle());
         all.pop();
         assert!(recorder.start(wanted).is_some());
+    }
+
+    #[test]
+    fn who_records_gets_their_plugins_cases_with_numbers_and_none_that_is_too_large() {
+        let recorder = Recorder::default();
+        let wanted = Wanted {
+            plugin: "a".to_owned(),
+            count: 2,
+            keeps_secrets: false,
+        };
+        let mut cases = recorder.start(wanted).expect("room");
+        recorder.take("b", |_, _| panic!("it is another plugin's"));
+        let large = "x".repeat(LINE_BYTES_MAX);
+        recorder.take("a", |_, _| Some(large.clone().into()));
+        for _ in 0..3 {
+            recorder.take("a", |_, number| Some(number.into()));
+        }
+        assert!(recorder.is_idle(), "two were wanted");
+        assert_eq!(cases.try_recv().as_deref(), Ok("1\n"));
+        assert_eq!(cases.try_recv().as_deref(), Ok("2\n"));
+        assert!(cases.try_recv().is_err());
     }
 }

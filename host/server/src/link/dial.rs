@@ -128,25 +128,21 @@ impl Dialer {
             let again = self.copy_of(&request);
             let repeats = request.method().is_idempotent();
             let origin = &self.dialed[place].origin;
-            let failed = match timeout_at(deadline, connection.send(request)).await {
+            let (error, next) = match timeout_at(deadline, connection.send(request)).await {
+                // It has done nothing.
                 Ok(Ok(response)) if told::is_other_snapshot(&response) => {
-                    Failed::NotDone(LinkError::OtherSnapshot)
+                    (LinkError::OtherSnapshot, again)
                 }
                 Ok(Ok(response)) => {
                     self.origins.count(origin, true);
                     return Ok(response);
                 }
-                Ok(Err(failed)) => failed,
-                Err(_) => Failed::Sent(LinkError::Timeout),
+                Ok(Err(Failed::NotSent(error, request))) => (error, Some(*request)),
+                Ok(Err(Failed::Sent(error))) => (error, again.filter(|_| repeats)),
+                Err(_) => (LinkError::Timeout, None),
             };
             self.origins
-                .count(origin, matches!(failed, Failed::NotDone(_)));
-            let (error, next) = match failed {
-                Failed::NotSent(error, request) => (error, Some(*request)),
-                Failed::NotDone(error) => (error, again),
-                Failed::Sent(LinkError::Timeout) => (LinkError::Timeout, None),
-                Failed::Sent(error) => (error, again.filter(|_| repeats)),
-            };
+                .count(origin, matches!(error, LinkError::OtherSnapshot));
             tracing::debug!(origin = origin.address, %error, "link: request failed");
             match next {
                 Some(next) => request = next,
@@ -169,9 +165,7 @@ impl Dialer {
         let connection = self.dialed[place].current().ok_or(LinkError::Unreachable)?;
         match timeout_at(deadline, connection.send(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(Failed::NotSent(error, _) | Failed::NotDone(error) | Failed::Sent(error))) => {
-                Err(error)
-            }
+            Ok(Err(Failed::NotSent(error, _) | Failed::Sent(error))) => Err(error),
             Err(_) => Err(LinkError::Timeout),
         }
     }
@@ -255,8 +249,6 @@ impl Dialer {
 enum Failed {
     /// It did not leave; here it is.
     NotSent(LinkError, Box<Request<Body>>),
-    /// The origin has done nothing about it.
-    NotDone(LinkError),
     Sent(LinkError),
 }
 

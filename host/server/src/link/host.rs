@@ -72,9 +72,9 @@ impl Host {
 
     /// Says why a connection is not served: of another authority's node as well as of a stranger's.
     pub(super) fn turned_away(&self, from: SocketAddr, why: &dyn Display) {
-        if let Some(left_out) = self.sparing.admit() {
+        self.sparing.tell(|left_out| {
             tracing::warn!(%from, cause = %why, left_out, "link: turned away");
-        }
+        });
     }
 
     /// Answers a request; `peer` is who the connection's certificate names.
@@ -146,7 +146,7 @@ impl Host {
 
     /// A file of the current snapshot. Functions are for origins only.
     async fn file(&self, peer: &Peer, hash: &str) -> Response<Body> {
-        let may_have = self.shared.publisher.manifests().any(|manifest| {
+        let may_have = self.shared.publisher.tells(|manifest| {
             manifest.files.contains_key(hash)
                 && (peer.role == Role::Origin || !manifest.origins_only.contains(hash))
         });
@@ -171,8 +171,8 @@ impl Host {
         let Some((compatibility, hash)) = rest.split_once('/') else {
             return absent();
         };
-        let mut manifests = self.shared.publisher.manifests();
-        let bound = manifests.any(|manifest| manifest.components.contains(hash));
+        let publisher = &self.shared.publisher;
+        let bound = publisher.tells(|manifest| manifest.components.contains(hash));
         if compatibility != self.shared.runtime.compatibility() || !bound {
             return absent();
         }

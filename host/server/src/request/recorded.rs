@@ -15,7 +15,7 @@ use crate::cases::record::Wanted;
 pub fn case(
     binding: &Binding,
     exchange: &Exchange,
-    answer: &Value,
+    answer: Value,
     wanted: &Wanted,
     number: usize,
 ) -> Option<Value> {
@@ -67,7 +67,7 @@ pub fn case(
         "step": binding.step,
         "configuration": binding.configuration,
         "request": request,
-        "expect": without_nothing(answer.clone()),
+        "expect": without_nothing(answer),
     });
     if let Some((status, headers)) = exchange.response() {
         case["response"] = json!({

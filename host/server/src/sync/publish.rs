@@ -55,11 +55,11 @@ impl Publisher {
         self.trial.load_full()
     }
 
-    /// What nodes are told to serve: the snapshot, and what is on trial.
-    pub fn manifests(&self) -> impl Iterator<Item = Manifest> {
-        let current = self.current().map(|current| current.manifest.clone());
-        let trial = self.trial().map(|trial| trial.manifest.clone());
-        current.into_iter().chain(trial)
+    /// Whether something is so of what nodes are told to serve: the snapshot, or what is on trial.
+    pub fn tells(&self, is_so: impl Fn(&Manifest) -> bool) -> bool {
+        let current = self.current();
+        current.is_some_and(|current| is_so(&current.manifest))
+            || self.trial().is_some_and(|trial| is_so(&trial.manifest))
     }
 
     /// Tells of a canary from now on, or of none.

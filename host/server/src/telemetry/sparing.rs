@@ -27,9 +27,12 @@ impl Default for Sparing {
 }
 
 impl Sparing {
-    /// Whether a line may be written now; how many were left out before it.
-    pub fn admit(&self) -> Option<u64> {
-        self.admit_at(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    /// Has a line written, where one may be now; with how many were left out before it, if any were.
+    pub fn tell(&self, write: impl FnOnce(Option<u64>)) {
+        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(left_out) = self.admit_at(now) {
+            write((left_out > 0).then_some(left_out));
+        }
     }
 
     fn admit_at(&self, now: u64) -> Option<u64> {

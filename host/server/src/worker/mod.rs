@@ -238,12 +238,10 @@ impl Worker {
         if local.deployed.published != current {
             before.insert(0, local);
         }
-        let mut place = 0;
-        before.retain(|other| {
-            place += 1;
-            place <= BEFORE_MAX || served.contains(&*other.deployed.published)
-        });
-        before.truncate(BEFORE_MAX + SERVED_MAX);
+        let newest = before.len().min(BEFORE_MAX);
+        let older = before.split_off(newest);
+        let served = |other: &Rc<Local>| served.contains(&*other.deployed.published);
+        before.extend(older.into_iter().filter(served).take(SERVED_MAX));
     }
 
     /// Counts what the cache did for a request.
@@ -411,9 +409,8 @@ impl Local {
         let recorder = &self.deployed.recorder;
         if let (false, Ok(answer)) = (recorder.is_idle(), answer) {
             let binding = self.deployed.snapshot.binding(id);
-            let answer = value(answer.clone());
             recorder.take(&binding.plugin, |wanted, number| {
-                recorded::case(binding, exchange, &answer, wanted, number)
+                recorded::case(binding, exchange, value(answer.clone()), wanted, number)
             });
         }
     }
@@ -465,9 +462,7 @@ impl Local {
 
     /// Writes a log line that strangers can cause, where there is room for one; it is told how many were left out before.
     pub fn tell_sparingly(&self, write: impl FnOnce(Option<u64>)) {
-        if let Some(left_out) = self.sparing.admit() {
-            write((left_out > 0).then_some(left_out));
-        }
+        self.sparing.tell(write);
     }
 
     /// Requests that no stage took.

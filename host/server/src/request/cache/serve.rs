@@ -32,12 +32,8 @@ pub fn hit(stored: &Arc<Stored>, exchange: &Exchange, now: u64, whole: bool) -> 
         whole,
         for_edge: exchange.for_edge,
     };
-    response(
-        stored,
-        &asked,
-        now,
-        &status::hit(stored.span.time_left(now)),
-    )
+    let entry = status::hit(stored.span.time_left(now));
+    response(stored, &asked, now, &entry)
 }
 
 /// A response of what is stored. `entry` is what `Cache-Status` tells.
