@@ -4,7 +4,7 @@ use std::fs;
 
 use http::{Request, Response};
 use serde_json::{Value, json};
-use tidegate_tests::linked::{edge, nodes, origin_named, put, ready};
+use tidegate_tests::linked::{edge, follower_setup, nodes, origin_named, put, ready};
 use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture, text, until};
 
 const HEADER: &str = "x-canary";
@@ -115,8 +115,8 @@ async fn a_canary_whose_faults_an_edge_sees_is_rolled_back_everywhere() {
         canary["outcome"].as_str().map(str::to_owned)
     })
     .await;
-    // For faults, or for 5xx: a plugin that is left alone has no more of the former.
-    assert!(outcome.starts_with("rolled back: "), "{outcome}");
+    // Also where the plugin was left alone after many of them.
+    assert!(outcome.starts_with("rolled back: faults in "), "{outcome}");
     let tally = load.stop().await;
     assert!(
         tally.statuses.contains_key(&500),
@@ -158,4 +158,85 @@ async fn an_edge_takes_part_again_after_a_restart_and_not_without_its_origin() {
     assert!(nodes(&origin).await[0]["problem"].is_null());
     origin.kill9().await;
     chosen(&edge, "one").await;
+}
+
+/// The edge reports to the second origin only, and the first one rolls back.
+#[tokio::test]
+async fn a_canary_is_judged_too_by_what_edges_of_another_origin_see() {
+    let binding = json!({ "step": "authorizer", "plugin": "guard" });
+    let first = origin_named("home", "")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("guard", &fixture("allow"))
+        .start()
+        .await;
+    let link = "[link]\naddress = '127.0.0.1:0'";
+    let second = follower_setup("second", "origin", &first, &[], link)
+        .start()
+        .await;
+    ready(&second).await;
+    let edge = edge("one", &first, &[second.link()]).await;
+    let load = Load::start(&edge, "/test/a", 4);
+    try_out(&first, "guard", "trap", "canary=50%25").await;
+    let outcome = until("it is rolled back", async || {
+        let canary = canary(&first, "guard").await;
+        canary["outcome"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(outcome.starts_with("rolled back: faults in "), "{outcome}");
+    let names: Vec<Value> = nodes(&first)
+        .await
+        .into_iter()
+        .map(|mut node| node["name"].take())
+        .collect();
+    assert_eq!(names, ["second"], "the edge reports elsewhere");
+    let tally = load.stop().await;
+    assert!(tally.statuses.contains_key(&500), "{tally:?}");
+    until("the edge serves one version", async || {
+        canary(&edge, "guard").await.is_null().then_some(())
+    })
+    .await;
+}
+
+/// What is in the way of its file goes away: nobody tells the edge of that.
+#[tokio::test]
+async fn an_edge_that_cannot_take_part_in_a_canary_tries_again() {
+    let binding = json!({ "step": "response-transform", "plugin": "stamp" });
+    let origin = origin_named("home", "")
+        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .plugin("stamp", &fixture("stamp-one"))
+        .start()
+        .await;
+    let edge = edge("one", &origin, &[]).await;
+    try_out(&origin, "stamp", "stamp-two", "canary=x-canary:%20no").await;
+    let version = canary(&origin, "stamp").await["version"].clone();
+    put(&origin, "/tidegate/v1/plugins/stamp/rollback")
+        .await
+        .assert_status(200);
+    until("the edge serves one version", async || {
+        canary(&edge, "stamp").await.is_null().then_some(())
+    })
+    .await;
+
+    let file = edge.path("data/snapshot/files");
+    let file = file.join(version.as_str().expect("a hash"));
+    _ = fs::remove_file(&file); // where it was fetched the first time
+    fs::create_dir_all(file.join("in the way")).unwrap();
+    try_out(&origin, "stamp", "stamp-two", "canary=x-canary:%20yes").await;
+    edge.until_logged(&["canary: ", "this node serves the stable version only"])
+        .await;
+    until("the origin is told", async || {
+        let problem = nodes(&origin).await[0]["problem"].clone();
+        problem.as_str()?.starts_with("canary: ").then_some(())
+    })
+    .await;
+    assert_eq!(stamps(&edge, true).await[1], "one");
+    fs::remove_dir_all(&file).unwrap();
+    until("it takes part", async || {
+        (stamps(&edge, true).await[1] == "two").then_some(())
+    })
+    .await;
+    until("the origin is told", async || {
+        nodes(&origin).await[0]["problem"].is_null().then_some(())
+    })
+    .await;
 }

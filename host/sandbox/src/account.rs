@@ -12,6 +12,7 @@ pub struct Account {
     nanoseconds: AtomicU64,
     busy_nanoseconds: AtomicU64,
     faults: AtomicU64,
+    refused: AtomicU64,
     started: AtomicU64,
     dropped: AtomicU64,
     memory_bytes: AtomicU64,
@@ -94,6 +95,11 @@ impl Account {
         self.faults.load(Ordering::Relaxed)
     }
 
+    /// Calls that were not made, since the circuit was open.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Instances made so far.
     pub fn instances_started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
@@ -117,6 +123,10 @@ impl Account {
 
     pub(crate) fn host_called(&self, capability: Capability) {
         self.host_calls[capability as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn call_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn memory_grew(&self, bytes: usize) {

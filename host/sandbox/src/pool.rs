@@ -114,8 +114,10 @@ impl Pool {
         call: impl Future<Output = Result<R, Fault>>,
     ) -> Result<R, Fault> {
         let began = Instant::now();
-        let admitted = self.circuit.admit(began)?;
-        let answer = self.binding.account.of_call(began, call).await;
+        let account = &self.binding.account;
+        let admitted = self.circuit.admit(began);
+        let admitted = admitted.inspect_err(|_| account.call_refused())?;
+        let answer = account.of_call(began, call).await;
         admitted.settle(&answer, Instant::now);
         if let Err(fault) = &answer {
             let id = exchange.and_then(|exchange| exchange.context("requestId"));

@@ -226,6 +226,7 @@ impl Starting<'_> {
                 services: services.clone(),
                 metrics: metrics.clone(),
                 serving: serving.clone(),
+                nodes: membership.nodes.clone(),
                 relay: (own.role != Role::Edge).then(|| membership.purges.clone()),
                 takes_code: own.signatures == Signatures::Off,
             };

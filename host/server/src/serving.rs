@@ -187,10 +187,11 @@ impl Side {
     }
 }
 
+/// Of the plugin's calls, those too that were not made after many faults in a row.
 fn faults(deployed: &Deployed, plugin: &str) -> u64 {
     let bindings = deployed.bindings.iter().zip(&deployed.snapshot.bindings);
     bindings
         .filter(|(_, spec)| spec.plugin == plugin)
-        .map(|(binding, _)| binding.account.faults())
+        .map(|(binding, _)| binding.account.faults() + binding.account.refused())
         .sum()
 }

@@ -41,6 +41,7 @@ fn entry(bound: &Bound<'_>, account: &Account) -> Value {
         "version": bound.version,
         "calls": account.calls(),
         "faults": account.faults(),
+        "refused": account.refused(),
         "seconds": account.time().as_secs_f64(),
         "busy_seconds": account.busy().as_secs_f64(),
         "instances": account.instances(),

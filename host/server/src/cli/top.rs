@@ -53,6 +53,8 @@ struct Row {
     version: String,
     calls: f64,
     faults: f64,
+    /// Calls that were not made after many faults in a row.
+    refused: f64,
     /// Percent of one core.
     busy: f64,
     /// Of one call.
@@ -161,7 +163,7 @@ fn draw(frame: &mut Frame<'_>, summary: &str, rows: &[Row], sort: Sort) {
     frame.render_widget(Line::from(summary).bold(), top);
     let headings = HEADINGS.iter().map(|heading| heading.trim());
     let cells = rows.iter().map(|row| {
-        let style = match row.faults > 0.0 {
+        let style = match row.faults + row.refused > 0.0 {
             true => Style::new().red(),
             false => Style::new(),
         };
@@ -213,6 +215,7 @@ fn rows(before: &Value, after: &Value) -> Result<Vec<Row>> {
             version: text("version"),
             calls: calls / seconds,
             faults: since("faults") / seconds,
+            refused: since("refused") / seconds,
             busy: since("busy_seconds") / seconds * 100.0,
             mean_us: since("seconds") * 1e6 / calls.max(1.0),
             instances: now["instances"].as_u64().unwrap_or_default(),
@@ -263,6 +266,7 @@ impl Row {
             format!("{version:<8}"),
             format!("{:>9.1}", self.calls),
             format!("{:>8.1}", self.faults),
+            format!("{:>9.1}", self.refused),
             format!("{:>7.2}", self.busy),
             format!("{:>9.1}", self.mean_us),
             format!("{:>9}", self.instances),
@@ -278,6 +282,7 @@ impl Row {
             "version": self.version,
             "calls_per_s": self.calls,
             "faults_per_s": self.faults,
+            "refused_per_s": self.refused,
             "busy_percent": self.busy,
             "mean_us": self.mean_us,
             "instances": self.instances,
@@ -287,11 +292,12 @@ impl Row {
     }
 }
 
-const HEADINGS: [&str; 9] = [
+const HEADINGS: [&str; 10] = [
     "binding                                         ",
     "version ",
     "  calls/s",
     "faults/s",
+    "refused/s",
     "   CPU %",
     " µs/call",
     "instances",
@@ -299,7 +305,7 @@ const HEADINGS: [&str; 9] = [
     "   host/s",
 ];
 /// Of the columns after the first.
-const WIDTHS: [u16; 8] = [8, 9, 8, 7, 9, 9, 9, 9];
+const WIDTHS: [u16; 9] = [8, 9, 8, 9, 7, 9, 9, 9, 9];
 /// More often would be a load of its own.
 const EVERY_LEAST: Duration = Duration::from_millis(100);
 
@@ -315,6 +321,7 @@ mod tests {
             "node": { "name": "n", "revision": 1, "instances": 2, "resident_bytes": 3 << 20 },
             "bindings": [{
                 "binding": "b", "plugin": "p", "version": "0123456789ab", "calls": calls, "faults": calls / 10,
+                "refused": calls / 5,
                 "seconds": calls as f64 * 2e-6, "busy_seconds": calls as f64 * 1e-6, "instances": 1,
                 "memory_bytes": 1 << 20, "host_calls": calls * 2,
             }],
@@ -326,8 +333,8 @@ mod tests {
         let rows = rows(&seen(1000, 100), &seen(3000, 10_100)).unwrap();
         let [row] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!(
-            (row.calls, row.faults, row.host_calls),
-            (5000.0, 500.0, 10_000.0)
+            (row.calls, row.faults, row.refused, row.host_calls),
+            (5000.0, 500.0, 1000.0, 10_000.0)
         );
         assert!(
             (row.busy - 0.5).abs() < 1e-9 && (row.mean_us - 2.0).abs() < 1e-9,
@@ -349,6 +356,7 @@ mod tests {
             version: String::new(),
             calls: 0.0,
             faults: 0.0,
+            refused: 0.0,
             busy,
             mean_us: 0.0,
             instances: 0,

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::manifest::Manifest;
-use super::nodes::{Leases, Report};
+use super::nodes::{Leases, Nodes, Report};
 use super::publish::Publisher;
 use super::purges::{Position, Purges};
 use super::trial::{Trial, Tried};
@@ -68,6 +68,8 @@ pub struct Follower {
     pub serving: Arc<ArcSwap<Serving>>,
     /// An origin's own log: the nodes that follow it hear of purges there.
     pub relay: Option<Arc<Purges>>,
+    /// The nodes that follow an origin: what they see of a canary it passes on.
+    pub nodes: Arc<Nodes>,
     /// It runs what its origins have compiled.
     pub takes_code: bool,
     pub standing: Standing,
@@ -243,30 +245,36 @@ impl Follower {
         });
     }
 
-    /// What is on trial beside the snapshot that this node serves, and the origin that tells of it. An origin that cannot be
-    /// reached tells of nothing: how the trial goes would not be heard of.
-    fn trial(&self) -> Option<(usize, Arc<Trial>)> {
+    /// What is on trial beside the snapshot that this node serves, and an origin that tells of it: with each attempt another
+    /// one. An origin that cannot be reached tells of nothing: how the trial goes would not be heard of.
+    fn trial(&self, attempt: usize) -> Option<(usize, Arc<Trial>)> {
         let served = self.publisher.current()?.id.clone();
         let trials = self.standing.trials.borrow();
-        let mut beside = trials.iter().filter(|(_, trial)| *trial.beside == *served);
-        beside.next().map(|(place, trial)| (*place, trial.clone()))
+        let beside = trials.iter().filter(|(_, trial)| *trial.beside == *served);
+        let tell = beside.clone().count().max(1);
+        let (place, trial) = beside.clone().nth(attempt % tell)?;
+        Some((*place, trial.clone()))
     }
 
     /// Has requests served by what is on trial, again and again.
     async fn try_out(self: Rc<Self>) {
         let (mut told, mut published) = (self.standing.trials.subscribe(), self.publisher.watch());
-        let mut trying = None;
+        let (mut trying, mut failures) = (None, 0);
         loop {
             told.borrow_and_update();
             published.borrow_and_update();
-            let wanted = self.trial();
+            let wanted = self.trial(failures);
             let id = wanted.as_ref().map(|(_, trial)| trial.id);
-            if id != trying {
+            if id != trying || failures > 0 {
                 trying = id;
                 let outcome = self.take_up(wanted).await;
                 let problem = outcome.err().map(|error| format!("canary: {error:#}"));
-                if let Some(problem) = &problem {
-                    tracing::error!("{problem}: this node serves the stable version only");
+                match &problem {
+                    None => failures = 0,
+                    Some(problem) => {
+                        failures += 1;
+                        tracing::error!("{problem}: this node serves the stable version only");
+                    }
                 }
                 *self.standing.trial_problem.borrow_mut() = problem;
                 self.standing.news.notify_waiters();
@@ -274,6 +282,8 @@ impl Follower {
             tokio::select! {
                 changed = told.changed() => if changed.is_err() { return },
                 changed = published.changed() => if changed.is_err() { return },
+                // What failed on the way may pass next time.
+                () = tokio::time::sleep(RETRY), if failures > 0 => {}
             }
         }
     }
@@ -556,6 +566,7 @@ impl Follower {
     fn how_it_is(&self, place: usize) -> Report {
         let origin = &self.dialer.origins.list[place];
         let current = self.publisher.current();
+        let tried = self.tried();
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             snapshot: current.map_or_else(String::new, |current| current.id.to_string()),
@@ -565,7 +576,8 @@ impl Follower {
                 .rtt()
                 .and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
             requests: self.metrics.requests_total(),
-            tried: self.tried(),
+            tried_by: tried.map_or_else(BTreeMap::new, |tried| self.nodes.tried_by(tried.trial)),
+            tried,
             ..Report::default()
         }
     }

@@ -37,6 +37,8 @@ pub struct Report {
     pub quotas: Option<Settlement>,
     /// What a canary has come to here, while one runs.
     pub tried: Option<Tried>,
+    /// By an origin that follows another: what it has come to on the nodes that report to it, by their names.
+    pub tried_by: BTreeMap<String, Tried>,
 }
 
 /// What an origin answers a report with.
@@ -126,6 +128,9 @@ impl Nodes {
     pub fn report(&self, peer: &Peer, mut report: Report) -> Leases {
         let demands = std::mem::take(&mut report.demands);
         let over = Duration::from_millis(report.over_ms).max(OVER_LEAST);
+        if peer.role != Role::Origin {
+            report.tried_by.clear(); // no edge speaks for another
+        }
         self.change(peer, |known| known.report = report);
         let parts = demands.into_iter().map(|demand| {
             let part = self.part(&peer.name, &demand, over);
@@ -180,15 +185,31 @@ impl Nodes {
 
     /// What a trial has come to on the nodes that report to this one, of the old version and of the new one.
     pub fn tried(&self, trial: u64) -> (Observed, Observed) {
+        let none = Default::default();
+        let add = |(stable, canary): (Observed, Observed), tried: Tried| {
+            (stable + tried.stable.into(), canary + tried.canary.into())
+        };
+        self.tried_by(trial).into_values().fold(none, add)
+    }
+
+    /// The same for each of them, by its name. A node that reports to several origins is heard of from each: its newest
+    /// figures count.
+    pub fn tried_by(&self, trial: u64) -> BTreeMap<String, Tried> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let reports = known.values().filter_map(|known| known.report.tried);
-        let of_trial = reports.filter(|tried| tried.trial == trial);
-        of_trial.fold(
-            Default::default(),
-            |(stable, canary): (Observed, Observed), tried| {
-                (stable + tried.stable.into(), canary + tried.canary.into())
-            },
-        )
+        let mut by_node = BTreeMap::<String, Tried>::new();
+        for (name, Known { report, .. }) in &*known {
+            let own = report.tried.iter().map(|tried| (name, tried));
+            let of_trial = own
+                .chain(&report.tried_by)
+                .filter(|(_, tried)| tried.trial == trial);
+            for (name, tried) in of_trial {
+                let newest = by_node.entry(name.clone()).or_default();
+                if newest.requests() <= tried.requests() {
+                    *newest = *tried;
+                }
+            }
+        }
+        by_node
     }
 
     /// How many nodes follow this one.
@@ -287,6 +308,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::trial::Counted;
 
     fn peer(name: &str) -> Peer {
         Peer {
@@ -321,6 +343,39 @@ mod tests {
         }
         let (a, b) = (asks(&nodes, "a", 10), asks(&nodes, "b", 500));
         assert!((a - 0.1).abs() < 0.01 && (b - 0.9).abs() < 0.01, "{a} {b}");
+    }
+
+    #[test]
+    fn a_canarys_figures_of_a_node_count_once_and_no_edge_speaks_for_another() {
+        let counted = |requests| Tried {
+            trial: 7,
+            canary: Counted {
+                requests,
+                ..Counted::default()
+            },
+            ..Tried::default()
+        };
+        let second = Peer {
+            role: Role::Origin,
+            ..peer("second")
+        };
+        let nodes = Nodes::default();
+        let reports = |peer: &Peer, own, others: &[(&str, u64)]| {
+            let others = others.iter();
+            let others = others.map(|(name, requests)| ((*name).to_owned(), counted(*requests)));
+            let report = Report {
+                tried: Some(counted(own)),
+                tried_by: others.collect(),
+                ..Report::default()
+            };
+            nodes.report(peer, report);
+            nodes.tried(7).1.requests
+        };
+        assert_eq!(reports(&peer("a"), 10, &[]), 10);
+        assert_eq!(reports(&second, 100, &[("a", 9), ("b", 1000)]), 1110);
+        assert_eq!(reports(&second, 100, &[("a", 12), ("b", 1000)]), 1112);
+        assert_eq!(reports(&peer("a"), 13, &[("c", 10_000)]), 1113);
+        assert_eq!(nodes.tried(8).1.requests, 0, "another canary's");
     }
 
     #[test]

@@ -31,6 +31,13 @@ pub struct Tried {
     pub canary: Counted,
 }
 
+impl Tried {
+    /// Of both versions: how far the figures go.
+    pub fn requests(&self) -> u64 {
+        self.stable.requests.saturating_add(self.canary.requests)
+    }
+}
+
 /// [`Observed`], as nodes tell it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {

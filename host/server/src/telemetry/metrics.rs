@@ -290,6 +290,11 @@ impl Metrics {
             "Calls that ended in a fault.",
             MetricType::COUNTER,
         );
+        let mut refused = family(
+            "tidegate_plugin_calls_refused_total",
+            "Calls that were not made after many faults in a row.",
+            MetricType::COUNTER,
+        );
         let mut started = family(
             "tidegate_plugin_instances_started_total",
             "Instances made.",
@@ -321,6 +326,7 @@ impl Metrics {
                 (&mut time, account.time().as_secs_f64()),
                 (&mut busy, account.busy().as_secs_f64()),
                 (&mut faults, account.faults() as f64),
+                (&mut refused, account.refused() as f64),
                 (&mut started, account.instances_started() as f64),
             ];
             for (family, value) in counters {
@@ -354,7 +360,7 @@ impl Metrics {
             ));
         }
         vec![
-            calls, time, busy, faults, started, alive, memory, host_calls, events,
+            calls, time, busy, faults, refused, started, alive, memory, host_calls, events,
         ]
     }
 
