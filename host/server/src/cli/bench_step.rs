@@ -1,7 +1,7 @@
 //! `tidegate bench-step`: what one step call costs, for the benchmark's table.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,12 @@ use crate::services::nothing::NoServices;
 
 /// Calls an authorizer in a loop, warm and (unless `only_warm`) with a fresh instance each time, and prints nanoseconds of CPU
 /// per call.
-pub fn run(component: &Path, only_warm: bool) -> Result<ExitCode> {
+pub fn run(component: &Path, only_warm: bool, artifacts: Option<PathBuf>) -> Result<ExitCode> {
     let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
-    let plugin = Runtime::new(Settings::default())?;
+    let plugin = Runtime::new(Settings {
+        artifacts,
+        ..Settings::default()
+    })?;
     let plugin = (plugin.plugin(&bytes)?, plugin);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

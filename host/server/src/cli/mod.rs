@@ -72,6 +72,9 @@ enum Command {
         /// Warm calls only: an interpreter's fresh instances take minutes.
         #[arg(long)]
         warm: bool,
+        /// Keep what is compiled there.
+        #[arg(long)]
+        artifacts: Option<PathBuf>,
     },
 }
 
@@ -95,7 +98,11 @@ pub fn run(began: Instant) -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::BenchCompile { component } => bench_compile::run(&component),
-        Command::BenchStep { component, warm } => bench_step::run(&component, warm),
+        Command::BenchStep {
+            component,
+            warm,
+            artifacts,
+        } => bench_step::run(&component, warm, artifacts),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tidegate: {error:#}");

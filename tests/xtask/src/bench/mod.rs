@@ -3,11 +3,12 @@
 //! The server under test has core 0; the load generator and the upstream share core 1. The figure to trust is CPU time per
 //! request of the process under test: it moves far less with what else the machine does than requests per second.
 
-mod guests;
 mod link;
 mod load;
 mod million;
+mod registry;
 mod report;
+mod steps;
 mod swap;
 mod systems;
 
@@ -25,6 +26,7 @@ use crate::node::{self, Configuration};
 use crate::process::{self, find, root};
 use load::{Load, Sample};
 use report::Row;
+use steps::Step;
 use systems::Bed;
 
 pub use systems::serve_upstream;
@@ -88,19 +90,16 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&folder)?;
 
     let mut rows = Vec::new();
-    let mut nginx_cpu_us = None;
     if [
         "bare",
         "pipeline",
         "function",
-        "step-call",
-        "fresh-instance",
         "cache-hit",
         "cache-hit-latency",
         "link-miss",
     ]
     .into_iter()
-    .chain(guests::cases())
+    .chain(steps::cases())
     .any(|case| options.wants(case))
     {
         let mut bed = Bed::start(&binary, &folder)?;
@@ -109,26 +108,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             false => None,
         };
         bed.loads.extend(region.iter().map(link::Region::load));
-        let measured = measure_loads(&bed, options)?;
-        nginx_cpu_us = measured
-            .get(NGINX)
-            .map(|samples| report::median(samples.iter().map(|sample| sample.cpu_us)));
+        let steps = steps::build(&binary, &folder, |case| options.wants(case))?;
+        let (measured, costs) = measure_rounds(&bed, &binary, &steps, options)?;
         rows.extend(report::rows(&measured, NGINX));
+        let nginx = measured.get(NGINX).map(Vec::as_slice);
+        rows.extend(report::steps(&costs, nginx));
     }
-    if options.wants("step-call") || options.wants("fresh-instance") {
-        rows.extend(
-            measure_steps(&binary, nginx_cpu_us)?
-                .into_iter()
-                .filter(|row| options.wants(&row.case)),
-        );
-    }
-    let wants_guest = |case: &str| options.wants(case);
-    rows.extend(guests::measure(
-        &binary,
-        &folder,
-        nginx_cpu_us,
-        wants_guest,
-    )?);
     if options.wants("idle-rss") || options.wants("start") {
         rows.extend(
             measure_idle(&binary, options.rounds)?
@@ -164,12 +149,20 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 const NGINX: &(&str, &str) = &("bare", "nginx");
 
 type Measured = BTreeMap<(&'static str, &'static str), Vec<Sample>>;
+/// By case: microseconds of CPU time for a call, in each round.
+type StepCosts = BTreeMap<&'static str, Vec<f64>>;
 
-/// Runs the load against every system in turn, round by round, so that a slow minute of the machine hits all alike.
-fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
+/// Runs the load against every system in turn, and makes the step calls, round by round, so that a slow minute of the machine hits
+/// all alike.
+fn measure_rounds(
+    bed: &Bed,
+    binary: &Path,
+    steps: &[Step],
+    options: &Options,
+) -> anyhow::Result<(Measured, StepCosts)> {
     let wanted = |load: &&Load| options.wants(load.case) || (load.case, load.system) == *NGINX;
     let loads: Vec<&Load> = bed.loads.iter().filter(wanted).collect();
-    let bar = ProgressBar::new(u64::from(options.rounds) * loads.len() as u64);
+    let bar = ProgressBar::new(u64::from(options.rounds) * (loads.len() + steps.len()) as u64);
     let style = "{spinner} {msg:32} {bar:30} {pos}/{len} · {eta} left";
     bar.set_style(
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -179,7 +172,8 @@ fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
         bar.set_message(format!("warming {} {}", load.case, load.system));
         load.run(&bed.folder, 1, options.connections)?;
     }
-    let mut measured = Measured::new();
+    let artifacts = bed.folder.join("artifacts");
+    let (mut measured, mut costs) = (Measured::new(), StepCosts::new());
     for round in 1..=options.rounds {
         for load in &loads {
             bar.set_message(format!("round {round}: {} {}", load.case, load.system));
@@ -196,28 +190,19 @@ fn measure_loads(bed: &Bed, options: &Options) -> anyhow::Result<Measured> {
                 .push(sample);
             bar.inc(1);
         }
+        for step in steps {
+            bar.set_message(format!("round {round}: {}", step.name()));
+            for (case, cost) in step.measure(binary, &artifacts)? {
+                if bar.is_hidden() {
+                    eprintln!("round {round}: {case:17} {cost:8.3} µs");
+                }
+                costs.entry(case).or_default().push(cost);
+            }
+            bar.inc(1);
+        }
     }
     bar.finish_and_clear();
-    Ok(measured)
-}
-
-/// What `tidegate bench-step` measures inside one process: a warm step call, and a fresh instance called once.
-fn measure_steps(binary: &Path, nginx_cpu_us: Option<f64>) -> anyhow::Result<Vec<Row>> {
-    let mut command = systems::pinned(0, binary);
-    let guest = cargo::build_guest("five-headers")?;
-    let output = command
-        .arg("bench-step")
-        .arg(guest)
-        .current_dir(root())
-        .output()?;
-    if !output.status.success() {
-        bail!(
-            "`tidegate bench-step` ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    report::steps(&String::from_utf8_lossy(&output.stdout), nginx_cpu_us)
+    Ok((measured, costs))
 }
 
 /// The node with the demo: its memory when nothing happens, and its start with everything compiled before.

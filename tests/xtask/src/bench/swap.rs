@@ -14,34 +14,45 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::load::{Load, Sample};
+use super::registry::{Registry, succeeds};
 use super::report::{Row, median};
 use crate::cargo;
 use crate::node::{self, Node};
 use crate::process::{resident_bytes, root};
 
-/// A swap from the first byte of the component to the answer that it takes traffic, of versions that were never compiled
-/// here, beside how long only compiling them takes; then the latencies of a second with a swap in it beside the second before,
-/// with half the load that the node can bear, and with all of it.
+/// A swap of versions that were never compiled here: from the first byte of the component to the answer that it takes traffic; and
+/// with what an operator types, from a registry that it was pushed to. Beside them how long only compiling takes. Then the
+/// latencies of a second with a swap in it beside the second before, with half the load that the node can bear, and with all of it.
 pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let bed = Bed::start(binary, &folder.join("swap"), 1)?;
+    let registry = Registry::start(&bed.folder)?;
     let mut rows = Vec::new();
     for (system, component) in components()? {
-        let (mut took, mut bare) = (Vec::new(), Vec::new());
+        let (mut took, mut bare, mut pushed) = (Vec::new(), Vec::new(), Vec::new());
         let samples = if component.len() > LARGE { 3 } else { SWAPS };
         let bar = bar(samples, &format!("swap {system}"));
-        for _ in 0..samples {
+        for sample in 0..samples {
             let version = distinct(&component);
             bare.push(compile(binary, &bed.folder, &version)?);
             let began = Instant::now();
             bed.swap("p0", &version)?;
             took.push(began.elapsed().as_secs_f64() * 1e6);
+            if let Some(registry) = &registry {
+                let file = bed.folder.join("pushed.wasm");
+                fs::write(&file, distinct(&component))?;
+                let reference = registry.push(binary, &file, sample)?;
+                let began = Instant::now();
+                bed.swap_from(binary, "p0", &reference)?;
+                pushed.push(began.elapsed().as_secs_f64() * 1e6);
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        for (system, took) in [(format!("{system}-bare"), bare), (system, took)] {
+        let all = [("-bare", bare), ("", took), ("-pushed", pushed)];
+        for (which, took) in all.into_iter().filter(|(_, took)| !took.is_empty()) {
             rows.push(Row {
                 case: "swap".into(),
-                system,
+                system: format!("{system}{which}"),
                 p50_us: Some(median(took.iter().copied())),
                 p99_us: took.iter().copied().reduce(f64::max),
                 ..Row::default()
@@ -290,6 +301,13 @@ impl Bed {
             bail!("the node refused the swap: {status}{rest}");
         }
         Ok(())
+    }
+
+    /// Puts a version in force that is in a registry, as an operator does.
+    fn swap_from(&self, binary: &Path, plugin: &str, reference: &str) -> anyhow::Result<()> {
+        let admin = self.admin.to_string();
+        let mut command = Command::new(binary);
+        succeeds(command.args(["plugin", "swap", plugin, reference, "--admin", &admin]))
     }
 
     /// Edits the definition, so that the node deploys anew.
