@@ -386,6 +386,10 @@ bool exports_tidegate_gateway_throttle_admit(plugin_list_option_string_t *given,
 #endif
 
 #ifdef TG_VALIDATOR
+tg_validity tg_invalid_parameters(tg_text message) { return (tg_validity){TG_INVALID_PARAMETERS, message}; }
+tg_validity tg_invalid_body(tg_text message) { return (tg_validity){TG_INVALID_BODY, message}; }
+tg_validity tg_unsupported_media_type(void) { return (tg_validity){TG_UNSUPPORTED_MEDIA_TYPE, {NULL, 0}}; }
+
 bool exports_tidegate_gateway_validator_validate(plugin_list_option_string_t *given,
                                                  exports_tidegate_gateway_validator_validity_t *validity,
                                                  plugin_string_t *error) {

@@ -245,9 +245,16 @@ tg_admission tg_exceeded(uint32_t renews_in_ms);
 bool tg_admit(tg_admission *admission, tg_text *error);
 
 typedef struct {
-    enum { TG_VALID, TG_INVALID_PARAMETERS, TG_INVALID_BODY, TG_UNSUPPORTED_MEDIA_TYPE } kind;
+    enum { TG_VALID, TG_INVALID_PARAMETERS, TG_INVALID_BODY, TG_UNSUPPORTED_MEDIA_TYPE } kind; /* left alone: valid */
     tg_text message; /* for the caller */
 } tg_validity;
+
+/* 400, with a message for the caller. */
+tg_validity tg_invalid_parameters(tg_text message);
+/* 400, with a message for the caller. */
+tg_validity tg_invalid_body(tg_text message);
+/* 415. */
+tg_validity tg_unsupported_media_type(void);
 bool tg_validate(tg_validity *validity, tg_text *error);
 
 /* Answers by response where its status is set; otherwise the edits are applied. */

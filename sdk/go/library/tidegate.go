@@ -219,11 +219,40 @@ func Exceeded(renewsInMs uint32) Admission {
 	return Admission{Kind: AdmissionExceeded, RetryMs: renewsInMs}
 }
 
-// Validity is a validator's decision: its zero value is valid.
+// Validity is a validator's decision: made by Valid, InvalidParameters, InvalidBody or UnsupportedMediaType; its zero value is
+// valid.
 type Validity struct {
-	InvalidParameters, InvalidBody string
-	UnsupportedMediaType           bool
+	Kind ValidityKind
+	// For the caller.
+	Message string
 }
+
+// ValidityKind names the outcomes.
+type ValidityKind uint8
+
+// The outcomes.
+const (
+	ValidityValid ValidityKind = iota
+	ValidityInvalidParameters
+	ValidityInvalidBody
+	ValidityUnsupportedMediaType
+)
+
+// Valid proceeds.
+func Valid() Validity { return Validity{} }
+
+// InvalidParameters is 400, with a message for the caller.
+func InvalidParameters(message string) Validity {
+	return Validity{Kind: ValidityInvalidParameters, Message: message}
+}
+
+// InvalidBody is 400, with a message for the caller.
+func InvalidBody(message string) Validity {
+	return Validity{Kind: ValidityInvalidBody, Message: message}
+}
+
+// UnsupportedMediaType is 415.
+func UnsupportedMediaType() Validity { return Validity{Kind: ValidityUnsupportedMediaType} }
 
 // Outcome is a request transform's decision: an answer where there is one, or changes.
 type Outcome struct {

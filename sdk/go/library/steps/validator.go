@@ -20,12 +20,12 @@ func Validate(given []types.Option[string]) types.Result[host.Validity, string] 
 		return types.Err[host.Validity, string](err.Error())
 	}
 	made := host.MakeValidityValid()
-	switch {
-	case validity.InvalidParameters != "":
-		made = host.MakeValidityInvalidParameters(validity.InvalidParameters)
-	case validity.InvalidBody != "":
-		made = host.MakeValidityInvalidBody(validity.InvalidBody)
-	case validity.UnsupportedMediaType:
+	switch validity.Kind {
+	case tidegate.ValidityInvalidParameters:
+		made = host.MakeValidityInvalidParameters(validity.Message)
+	case tidegate.ValidityInvalidBody:
+		made = host.MakeValidityInvalidBody(validity.Message)
+	case tidegate.ValidityUnsupportedMediaType:
 		made = host.MakeValidityUnsupportedMediaType()
 	}
 	return types.Ok[host.Validity, string](made)

@@ -71,7 +71,7 @@ fn manifest_text(language: Language, step: &str, name: &str, schema: bool) -> St
     let capabilities: &[&str] = match step {
         _ if !language.takes_its_whole_world() => &[],
         "authorizer" => &["crypto"],
-        "request-transform" => &["request-body"],
+        "validator" | "request-transform" => &["request-body"],
         "log-sink" => &["log-output"],
         "throttle" => &["rate-limit", "quota"],
         _ => &[],
