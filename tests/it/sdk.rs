@@ -462,15 +462,21 @@ async fn knows_sessions(language: &str) {
         response.expect("a response")
     })
     .await;
-    let host = service.address().to_string();
-    let binding = json!({
-        "step": "authorizer",
-        "plugin": "session",
-        "configuration": { "service": format!("http://{host}/") },
-        "grants": { "http-client": [host], "secrets": ["sessions"], "shared-cache": true, "metrics": true },
-    });
+    let asking = |host: &str| {
+        let binding = json!({
+            "step": "authorizer",
+            "plugin": "session",
+            "configuration": { "service": format!("http://{host}/") },
+            "grants": { "http-client": [host], "secrets": ["sessions"], "shared-cache": true, "metrics": true },
+        });
+        Operation::mock("hello").binding(binding)
+    };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = free.local_addr().unwrap().to_string();
+    drop(free); // so nobody answers there
+    let api = Api::new().route("GET /a", asking(&service.address().to_string()));
     let node = TestNode::with("")
-        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
+        .api(&api.route("GET /unreachable", asking(&nobody)))
         .plugin("session", &author.component("session"))
         .toml("[secret.sessions]\nfile = 'secret.txt'")
         .file("secret.txt", b"open sesame")
@@ -490,6 +496,12 @@ async fn knows_sessions(language: &str) {
     let metrics = node.metrics().await;
     let counted = |event| metrics.sum("tidegate_plugin_events_total", &[("event", event)]);
     assert_eq!((counted("asked"), counted("remembered")), (3.0, 1.0));
+
+    let unreachable = node.build("GET", "/test/unreachable");
+    let reply = node.ask(unreachable.header("x-session", "s-1")).await;
+    assert_eq!(reply.status, 500, "{language}");
+    let reason = format!("{nobody} refuses connections");
+    node.until_logged(&[&reason]).await;
 }
 
 /// A plugin of the example's name, made of its files; where the language takes its whole world, with these capabilities.

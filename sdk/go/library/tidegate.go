@@ -542,24 +542,66 @@ func Secret(name string) (string, bool) { return found(host_secrets.Get(name)) }
 // Count adds to a counter of the plugin's own. Grant: metrics.
 func Count(event string, amount uint32) { host_metrics.Count(event, amount) }
 
-// Send sends a request and waits for the whole response. Grant: http-client.
+// Send sends a request and waits for the whole response; the error is an [HTTPError]. Grant: http-client.
 func Send(method, uri string, headers []Field, body []byte, timeoutMs uint32) (Response, error) {
 	request := host_http.OutgoingRequest{Method: method, Uri: uri, Headers: Tuples(headers), Body: body, TimeoutMs: timeoutMs}
 	answer := host_http.Send(request)
 	if answer.IsErr() {
-		return Response{}, httpErrors[answer.Err().Tag()]
+		return Response{}, httpError(answer.Err())
 	}
 	response := answer.Ok()
 	return Response{Status: response.Status, Headers: fields(response.Headers), Body: response.Body}, nil
 }
 
-var httpErrors = []error{
-	errors.New("the host is not granted"),
-	errors.New("the name could not be resolved"),
-	errors.New("no connection"),
-	errors.New("no answer in time"),
-	errors.New("the response is over 1 MiB"),
-	errors.New("the peer broke the protocol"),
+// HTTPError is why there is no response.
+type HTTPError struct {
+	Kind HTTPErrorKind
+	// What is known beside the kind, of HTTPDNSError, HTTPConnectionRefused and HTTPProtocolError.
+	Reason string
+}
+
+// HTTPErrorKind names what can go wrong.
+type HTTPErrorKind uint8
+
+// The kinds.
+const (
+	HTTPDestinationNotAllowed HTTPErrorKind = iota
+	HTTPDNSError
+	HTTPConnectionRefused
+	HTTPTimeout
+	HTTPResponseTooLarge
+	HTTPProtocolError
+)
+
+func (kind HTTPErrorKind) String() string {
+	return [...]string{
+		"the host is not granted",
+		"the name could not be resolved",
+		"no connection",
+		"no answer in time",
+		"the response is over 1 MiB",
+		"the peer broke the protocol",
+	}[kind]
+}
+
+func (err HTTPError) Error() string {
+	if err.Reason == "" {
+		return err.Kind.String()
+	}
+	return err.Kind.String() + ": " + err.Reason
+}
+
+func httpError(err host_http.HttpError) HTTPError {
+	made := HTTPError{Kind: HTTPErrorKind(err.Tag())}
+	switch made.Kind {
+	case HTTPDNSError:
+		made.Reason = err.DnsError()
+	case HTTPConnectionRefused:
+		made.Reason = err.ConnectionRefused()
+	case HTTPProtocolError:
+		made.Reason = err.ProtocolError()
+	}
+	return made
 }
 
 // LogInfo writes a line to the node's log; the others likewise.
