@@ -11,7 +11,7 @@ use http::{HeaderValue, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tidegate_tests::{
-    Api, Author, Operation, TestNode, TestOrigin, binary, fixture, root, text, until,
+    Api, Author, Operation, RawOrigin, TestNode, TestOrigin, binary, fixture, root, text, until,
 };
 use tokio::process::Command;
 
@@ -56,7 +56,109 @@ async fn typescript_plugins_go_from_an_empty_folder_into_a_running_node() {
 /// An interpreter of 18 MiB takes half a minute for each: some steps go without.
 #[tokio::test]
 async fn python_plugins_go_from_an_empty_folder_into_a_running_node() {
-    goes_round("python", &TEMPLATES[..4]).await;
+    goes_round("python", &TEMPLATES[..5]).await;
+}
+
+#[test]
+fn c_integrations_name_a_method_a_function_and_a_time() {
+    plans(
+        "c",
+        &[
+            (
+                "plan->timeout_ms = timeout_ms;",
+                "plan->timeout_ms = timeout_ms; plan->method = TG(\"PUT\");",
+            ),
+            (
+                "plan->response = (tg_response){503, {fields, 1}, closed};",
+                "(void)fields; plan->function = closed; plan->timeout_ms = 7;",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn cpp_integrations_name_a_method_a_function_and_a_time() {
+    plans(
+        "cpp",
+        &[
+            (".uri = uri,", ".uri = uri, .method = \"PUT\","),
+            (
+                "tidegate::Response{503, {{\"content-type\", \"text/plain\"}}, closed_}",
+                "tidegate::Invoke{.function = closed_, .timeout_ms = 7}",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn zig_integrations_name_a_method_a_function_and_a_time() {
+    plans(
+        "zig",
+        &[
+            (".edits = if", ".method = \"PUT\", .edits = if"),
+            (".respond = .{\n            .status = 503,", ".invoke = .{"),
+            (
+                ".headers = &.{.{ .name = \"content-type\", .value = \"text/plain\" }},",
+                ".timeout_ms = 7,",
+            ),
+            (".body = closed,", ".function = closed,"),
+        ],
+    );
+}
+
+#[test]
+fn go_integrations_name_a_method_a_function_and_a_time() {
+    plans(
+        "go",
+        &[
+            (
+                "plan := tidegate.Plan{",
+                "plan := tidegate.Plan{Method: \"PUT\", ",
+            ),
+            (
+                "tidegate.Plan{Respond: &answer}, nil",
+                "tidegate.Plan{Invoke: string(answer.Body), TimeoutMs: 7}, nil",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn javascript_integrations_name_a_method_a_function_and_a_time() {
+    plans(
+        "javascript",
+        &[
+            ("removeHeader, respond", "invoke, removeHeader"),
+            ("return forward({", "return forward({ method: \"PUT\","),
+            (
+                "respond({ status: 503, headers: { \"content-type\": \"text/plain\" }, body: closed })",
+                "invoke(closed, { timeoutMs: 7 })",
+            ),
+        ],
+    );
+}
+
+/// The template's plugin, edited: it forwards as PUT, and has a function answer while it is closed.
+fn plans(language: &str, edits: &[(&str, &str)]) {
+    let author = Author::default();
+    author.done(&["new", "--lang", language, "--step", "integration", "switch"]);
+    let extension = match language {
+        "javascript" => "js",
+        other => other,
+    };
+    for (from, to) in edits {
+        author.edit(format!("switch/plugin.{extension}"), from, to);
+    }
+    let cases = "switch/cases/first.toml";
+    author.edit(cases, "edits = ", "method = \"PUT\", edits = ");
+    author.edit(
+        cases,
+        r#"respond = { status = 503, headers = { content-type = "text/plain" }, body = "Back at noon.\n" }"#,
+        r#"invoke = { function = "Back at noon.\n", timeout-ms = 7, edits = [] }"#,
+    );
+    let told = json_of(&author.plugin_with_cache(&["test", "switch"]));
+    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
+    assert_eq!(figures, (Some(6), Some(0)), "{language}: {told:#}");
 }
 
 #[test]
@@ -360,10 +462,6 @@ fn new_refuses_what_cannot_be_a_plugin() {
             "no step \"authoriser\"",
         ),
         (
-            ["--lang", "c", "--step", "integration", "guard"],
-            "no template for integration in c",
-        ),
-        (
             ["--lang", "cobol", "--step", "authorizer", "guard"],
             "cobol",
         ),
@@ -393,6 +491,9 @@ async fn goes_round(language: &str, templates: &[(&str, &str)]) {
     throttles(&author, language).await;
     if author.component("submissions").exists() {
         validates(&author, language).await;
+    }
+    if author.component("switch").exists() {
+        switches(&author, language).await;
     }
 }
 
@@ -718,7 +819,7 @@ fn python_templates_and_examples_pass_the_type_checker() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 9);
+    assert_eq!(checked, 10);
     let mistake = folder.path().join("plugin.py");
     fs::write(&mistake, "from tidegate import Allow\n\nAllow(1)\n").unwrap();
     let said = check(&[mistake]);
@@ -869,6 +970,58 @@ async fn validates(author: &Author, language: &str) {
     }
 }
 
+/// The integration: it sends requests to one server or the other, waits no longer than it says, and answers by itself.
+async fn switches(author: &Author, language: &str) {
+    let (origin, next, stalling) = (
+        TestOrigin::echo().await,
+        TestOrigin::echo().await,
+        RawOrigin::stalling().await,
+    );
+    let bound = |configuration: Value| {
+        let host = next.address().to_string();
+        Operation::empty().binding(json!({
+            "step": "integration",
+            "plugin": "switch",
+            "configuration": configuration,
+            "grants": { "upstream": [host, stalling.address().to_string()] },
+        }))
+    };
+    let open = json!({ "upstream": "origin", "preview": next.address().to_string() });
+    let slow = json!({ "upstream": stalling.address().to_string(), "timeout-ms": 100 });
+    let closed = json!({ "upstream": "origin", "closed": "Back at noon." });
+    let api = Api::new().route("ANY /{proxy+}", bound(open));
+    let api = api.route("GET /slow", bound(slow));
+    let node = TestNode::with("")
+        .api(&api.route("GET /closed", bound(closed)))
+        .plugin("switch", &author.component("switch"))
+        .upstream("origin", origin.address())
+        .start()
+        .await;
+    for (field, server) in [("x-other", &origin), ("x-preview", &next)] {
+        let request = node.build("POST", "/test/a%20b?c=d").header(field, "yes");
+        let reply = node.request(request.body("content".into()).unwrap()).await;
+        reply.assert_status(200);
+        let seen = reply.json();
+        assert_eq!(server.requests(), 1, "{language}: {field}");
+        assert_eq!(seen["method"], "POST", "{language}");
+        assert_eq!(seen["uri"], "/a%20b?c=d", "{language}");
+        assert_eq!(seen["body"], "content", "{language}");
+        assert_eq!(seen["headers"]["x-preview"], Value::Null, "{language}");
+    }
+    let slow = node.get("/test/slow").await;
+    slow.assert_error(504, "Endpoint request timed out");
+    let closed = node.get("/test/closed").await;
+    assert_eq!(
+        (
+            closed.status.as_u16(),
+            closed.header("content-type"),
+            closed.text().as_str()
+        ),
+        (503, "text/plain", "Back at noon."),
+        "{language}"
+    );
+}
+
 /// The plugin on the node has the name that the author gave it.
 async fn swap(author: &Author, node: &TestNode, plugin: &str) {
     let output = Command::new(binary())
@@ -888,6 +1041,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("request-transform", "capitals"),
     ("throttle", "clients"),
     ("validator", "submissions"),
+    ("integration", "switch"),
     ("response-transform", "lifetime"),
     ("log-sink", "failures"),
 ];

@@ -450,6 +450,7 @@ bool exports_tidegate_gateway_integration_integrate(plugin_list_option_string_t 
     bool decided = tg_integrate(&decision, &reason);
     memset(plan, 0, sizeof *plan);
     tidegate_gateway_types_list_edit_t edits = {decision.edits.items, decision.edits.size};
+    plugin_option_u32_t timeout_ms = {decision.timeout_ms > 0, decision.timeout_ms};
     if (decided && decision.response.status) {
         plan->tag = TIDEGATE_GATEWAY_TYPES_PLAN_RESPOND;
         plan->val.respond = give_response(decision.response);
@@ -457,10 +458,13 @@ bool exports_tidegate_gateway_integration_integrate(plugin_list_option_string_t 
         plan->tag = TIDEGATE_GATEWAY_TYPES_PLAN_INVOKE;
         plan->val.invoke.function = give(decision.function);
         plan->val.invoke.edits = edits;
+        plan->val.invoke.timeout_ms = timeout_ms;
     } else if (decided) {
         plan->tag = TIDEGATE_GATEWAY_TYPES_PLAN_FORWARD;
         plan->val.forward.uri = give(decision.uri);
+        plan->val.forward.method = give_option(decision.method);
         plan->val.forward.edits = edits;
+        plan->val.forward.timeout_ms = timeout_ms;
     }
     return finish(decided, reason, error);
 }

@@ -261,11 +261,14 @@ bool tg_validate(tg_validity *validity, tg_text *error);
 bool tg_transform_request(tg_edits *edits, tg_response *response, tg_text *error);
 bool tg_transform_response(tg_edits *edits, tg_text *error);
 
-/* What answers the request: response where its status is set, the function of this name, or the server at uri. */
+/* What answers the request: response where its status is set, the function of this name, or the server at uri, whose authority
+ * is an upstream of the node or a granted host. */
 typedef struct {
     tg_text uri, function;
     tg_response response;
-    tg_edits edits;
+    tg_edits edits;      /* changes to the request, with uri and function */
+    tg_text method;      /* with uri; the request's own where it is empty */
+    uint32_t timeout_ms; /* until the answer's header section is there; the route's timeout where it is 0 */
 } tg_plan;
 bool tg_integrate(tg_plan *plan, tg_text *error);
 

@@ -137,12 +137,18 @@ using Outcome = std::variant<Edits, Response>;
 // Sends the request to a server: an upstream of the node, or a granted host.
 struct Forward {
     std::string uri;
+    // The request's own where it is empty.
+    std::string method = {};
     Edits edits = {};
+    // Until the answer's header section is there; the route's timeout where it is 0.
+    std::uint32_t timeout_ms = 0;
 };
 // Invokes a function of the node.
 struct Invoke {
     std::string function;
     Edits edits = {};
+    // As that of Forward.
+    std::uint32_t timeout_ms = 0;
 };
 using Plan = std::variant<Response, Forward, Invoke>;
 
@@ -551,10 +557,13 @@ inline void give(tg_plan *out, const Plan &plan) {
         [&](const Response &it) { out->response = keep(it); },
         [&](const Forward &it) {
             out->uri = keep(it.uri);
+            out->method = keep(it.method);
+            out->timeout_ms = it.timeout_ms;
             apply(&out->edits, it.edits);
         },
         [&](const Invoke &it) {
             out->function = keep(it.function);
+            out->timeout_ms = it.timeout_ms;
             apply(&out->edits, it.edits);
         },
     };

@@ -260,15 +260,19 @@ type Outcome struct {
 	Respond *Response
 }
 
-// Plan is what answers a request: exactly one of these.
+// Plan is what answers a request: exactly one of Respond, Invoke and Forward.
 type Plan struct {
 	Respond *Response
 	// The name of a function of the node.
 	Invoke string
 	// An absolute URI; its authority is an upstream of the node or a granted host.
 	Forward string
+	// The method, with Forward; the request's own where it is empty.
+	Method string
 	// Changes to the request, with Invoke and Forward.
 	Edits []Edit
+	// Milliseconds until the answer's header section is there, with Invoke and Forward; the route's timeout where it is 0.
+	TimeoutMs uint32
 }
 
 // Field is a name and its value.

@@ -25,9 +25,27 @@ func Integrate(given []types.Option[string]) types.Result[host.Plan, string] {
 	case plan.Respond != nil:
 		made = host.MakePlanRespond(edits.Response(*plan.Respond))
 	case plan.Invoke != "":
-		made = host.MakePlanInvoke(host.Invocation{Function: plan.Invoke, Edits: edits.Of(plan.Edits)})
+		made = host.MakePlanInvoke(host.Invocation{
+			Function:  plan.Invoke,
+			Edits:     edits.Of(plan.Edits),
+			TimeoutMs: unlessZero(plan.TimeoutMs),
+		})
 	default:
-		made = host.MakePlanForward(host.Forward{Uri: plan.Forward, Edits: edits.Of(plan.Edits)})
+		made = host.MakePlanForward(host.Forward{
+			Uri:       plan.Forward,
+			Method:    unlessZero(plan.Method),
+			Edits:     edits.Of(plan.Edits),
+			TimeoutMs: unlessZero(plan.TimeoutMs),
+		})
 	}
 	return types.Ok[host.Plan, string](made)
+}
+
+// unlessZero is the value where it says something.
+func unlessZero[T comparable](value T) types.Option[T] {
+	var zero T
+	if value == zero {
+		return types.None[T]()
+	}
+	return types.Some(value)
 }
