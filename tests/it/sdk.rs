@@ -459,7 +459,7 @@ fn new_refuses_what_cannot_be_a_plugin() {
         ),
         (
             ["--lang", "c", "--step", "authoriser", "guard"],
-            "no step \"authoriser\"",
+            "a similar value exists: 'authorizer'",
         ),
         (
             ["--lang", "cobol", "--step", "authorizer", "guard"],

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 
 use super::admin::Node;
 use credentials::Credentials;
@@ -46,11 +47,11 @@ pub use source::Artifact;
 pub enum Command {
     /// Write a new plugin into the folder NAME.
     New {
-        /// rust, javascript, typescript, python, go, c, cpp or zig.
+        /// What it is written in.
         #[arg(long, value_name = "L")]
         lang: Language,
-        /// What it is asked at: authorizer, request-transform, response-transform …, or `function` for a wasi:http one.
-        #[arg(long, value_name = "S")]
+        /// What it is asked at; a `function` is a wasi:http component.
+        #[arg(long, value_name = "S", value_parser = PossibleValuesParser::new(new::steps()))]
         step: String,
         /// Lower case letters, digits and dashes.
         name: String,

@@ -3,17 +3,22 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use tidegate_sandbox::Step;
 
 use super::build::lay_out_library;
 use super::embedded;
 use super::language::Language;
-use super::manifest::{self, Kind, Manifest};
+use super::manifest::{self, Manifest};
+
+/// What there are templates for: all steps of the pipeline, and functions.
+pub fn steps() -> impl Iterator<Item = &'static str> {
+    Step::ALL.into_iter().map(Step::name).chain(["function"])
+}
 
 /// Writes the folder `name`.
 pub fn run(language: Language, step: &str, name: &str) -> Result<ExitCode> {
     manifest::check_name(name)?;
-    Kind::parse(&[step.to_owned()])?;
     let folder = Path::new(name);
     ensure!(
         !folder.exists(),
@@ -21,13 +26,8 @@ pub fn run(language: Language, step: &str, name: &str) -> Result<ExitCode> {
     );
     let template = format!("sdk/{}/template", language.sdk());
     let extension = language.extension();
-    let Some(source) = embedded::text(&format!("{template}/{step}.{extension}")) else {
-        bail!(
-            "there is no template for {step} in {}; there is one for {}",
-            language.name(),
-            steps_with_template(&template, extension).join(", ")
-        );
-    };
+    let source = embedded::text(&format!("{template}/{step}.{extension}"));
+    let source = source.expect("every language has every step");
     let write = |path: &str, text: &str| {
         embedded::write_changed(&folder.join(path), filled(text, name, step).as_bytes())
     };
@@ -36,7 +36,7 @@ pub fn run(language: Language, step: &str, name: &str) -> Result<ExitCode> {
         // The others are the language's own files; those of steps have the step's name.
         let step_file = Path::new(path)
             .file_stem()
-            .is_some_and(|stem| is_step(&stem.to_string_lossy()));
+            .is_some_and(|stem| steps().any(|step| stem == step));
         let other_language = path == "tsconfig.json" && language != Language::Typescript;
         if !step_file && !other_language {
             write(path, &String::from_utf8_lossy(content))?;
@@ -101,13 +101,22 @@ fn filled(text: &str, name: &str, step: &str) -> String {
         .replace("{{dependency}}", dependency)
 }
 
-fn steps_with_template(template: &str, extension: &str) -> Vec<&'static str> {
-    embedded::below(template)
-        .filter_map(|(path, _)| path.strip_suffix(extension)?.strip_suffix('.'))
-        .filter(|step| is_step(step))
-        .collect()
-}
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
 
-fn is_step(name: &str) -> bool {
-    Kind::parse(&[name.to_owned()]).is_ok()
+    use super::*;
+
+    #[test]
+    fn every_language_has_every_step() {
+        for step in steps() {
+            for language in Language::value_variants() {
+                let folder = format!("sdk/{}/template", language.sdk());
+                let source = format!("{folder}/{step}.{}", language.extension());
+                assert!(embedded::text(&source).is_some(), "{source}");
+            }
+            let cases = format!("sdk/template/{step}.cases.toml");
+            assert!(embedded::text(&cases).is_some(), "{cases}");
+        }
+    }
 }
