@@ -188,6 +188,18 @@ fn typescript_exceptions_are_errors_with_their_lines_in_the_log() {
     says_where_it_threw("typescript", "ts", 16);
 }
 
+#[test]
+fn javascript_plugins_are_told_the_capability_that_they_do_not_name() {
+    let author = Author::default();
+    let new = ["new", "--lang", "javascript", "--step", "authorizer"];
+    author.done(&[&new[..], &["guard"]].concat());
+    author.edit("guard/plugin.toml", r#"["crypto"]"#, "[]");
+    let output = author.plugin(&["build", "guard"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let advice = "plugin.toml: add \"crypto\" to `capabilities`";
+    assert!(!output.status.success() && said.contains(advice), "{said}");
+}
+
 /// The exception is thrown in a function at the end of the file, which the step calls on this line.
 fn says_where_it_threw(language: &str, extension: &str, line: usize) {
     let author = Author::default();

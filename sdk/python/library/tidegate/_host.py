@@ -20,7 +20,7 @@ def interface(name: str) -> Any:
         if name in _OF_EVERY_PLUGIN:
             return _Outside()  # a function has another world
         capability = name.replace("_", "-")
-        raise ImportError(f'plugin.toml: add "{capability}" to `capabilities`, and grant it in the binding') from None
+        raise ImportError(f'plugin.toml: add "{capability}" to `capabilities`') from None
 
 
 class _Outside:

@@ -146,6 +146,13 @@ impl Manifest {
         }
     }
 
+    /// Whether this is a capability that it does not name; functions have none.
+    pub fn lacks(&self, capability: &str) -> bool {
+        self.kind != Kind::Function
+            && CAPABILITIES.contains(&capability)
+            && !self.capabilities.iter().any(|it| it == capability)
+    }
+
     /// The WIT of the world `plugin`, in a package of its own.
     pub fn world(&self) -> String {
         if self.kind == Kind::Function {

@@ -1,10 +1,11 @@
 //! JavaScript and TypeScript: esbuild puts the author's modules and the library into one, componentize-qjs that and QuickJS
 //! into a component. Both are packages of npm's, installed into the plugin's folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -23,6 +24,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
     embedded::write_changed(&entry, entry_module(manifest).as_bytes())?;
 
     let bundle = work.join("bundle.js");
+    let metafile = work.join("bundle.json");
     let mut esbuild = Command::new(installed(manifest, "esbuild")?);
     esbuild
         .arg(&entry)
@@ -38,8 +40,10 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
         .args(settings.esbuild)
         .arg(format!("--alias:tidegate={}", library.display()))
         .arg(format!("--outfile={}", bundle.display()))
+        .arg(format!("--metafile={}", metafile.display()))
         .current_dir(&manifest.folder);
     tool::run(&mut esbuild)?;
+    check_capabilities(manifest, &metafile)?;
     append_lines(&bundle)?;
 
     let wit = work.join("wit");
@@ -65,6 +69,38 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
         component::rename(&mut bytes, STAND_IN, WASI);
     }
     Ok(bytes)
+}
+
+/// Refuses a capability that is used and not named: the engine would look for a file.
+fn check_capabilities(manifest: &Manifest, metafile: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(metafile)?;
+    let metafile: Metafile =
+        serde_json::from_str(&text).with_context(|| metafile.display().to_string())?;
+    let imports = metafile.outputs.values().flat_map(|output| &output.imports);
+    for import in imports {
+        let interface = import.path.strip_prefix("tidegate:gateway/");
+        let name = interface.and_then(|it| Some(it.split_once('@')?.0));
+        if let Some(name) = name.filter(|name| manifest.lacks(name)) {
+            bail!("plugin.toml: add \"{name}\" to `capabilities`");
+        }
+    }
+    Ok(())
+}
+
+/// What esbuild tells of a bundle, as far as it is looked at.
+#[derive(Deserialize)]
+struct Metafile {
+    outputs: BTreeMap<String, Output>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    imports: Vec<Import>,
+}
+
+#[derive(Deserialize)]
+struct Import {
+    path: String,
 }
 
 /// Tells the library which line of the author's files each line of the bundle is, for what it says of exceptions.
