@@ -176,7 +176,7 @@ pub enum Command {
     },
     /// Put a new plugin, or a new version of one, in force on a running node, and wait until it takes traffic.
     Deploy {
-        /// The component: a file, a plugin's folder, or oci://HOST/NAME:TAG.
+        /// The component: a file, a plugin's folder (what was built there), or oci://HOST/NAME:TAG.
         #[arg(default_value = ".")]
         from: String,
         /// Its name on the node; the one in plugin.toml or in the registry, or the file's, unless given.

@@ -82,7 +82,7 @@ fn manifest_text(language: Language, step: &str, name: &str, schema: bool) -> St
     );
     if language.takes_its_whole_world() && step != "function" {
         text.push_str(&format!(
-            "# What it may ask the host for: a binding needs a grant for each. request-body, crypto, shared-cache …\n\
+            "# What it may ask the host for: request-body, crypto, shared-cache … A binding needs a grant for each but bodies.\n\
              capabilities = {capabilities:?}\n"
         ));
     }
