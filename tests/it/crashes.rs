@@ -14,18 +14,15 @@ async fn rust_panics_are_told_with_their_message_stack_and_lines() {
         "tidegate_plugin::log::write(tidegate_plugin::log::Level::Info, \"about to fail\");\n\
          panic!(\"no token, no luck\");",
     );
-    author.edit(
-        "guard/Cargo.toml",
-        "strip = \"debuginfo\"",
-        "strip = false\ndebug = \"line-tables-only\"",
-    );
+    let place = place(&author, "src/lib.rs", "panic!(");
     author.done(&["build", "guard"]);
+    weighs_at_most(&author, 128);
     tells(
         &author,
         &[
             "wasm backtrace",
             "authorize",
-            "guard/src/lib.rs:",
+            &place,
             "its last lines:",
             "about to fail",
             "no token, no luck",
@@ -44,6 +41,7 @@ async fn c_traps_are_told_with_the_names_and_lines_of_functions() {
         "tg_log(TG_INFO, TG(\"about to fail\"));\n        __builtin_trap();",
     );
     author.done(&["build", "guard"]);
+    weighs_at_most(&author, 44);
     let parts = [
         "unreachable",
         "tg_authorize",
@@ -62,12 +60,25 @@ async fn cpp_traps_are_told_with_the_names_and_lines_of_functions() {
         "if (!token) return tidegate::Unauthorized{\"Token\"};",
         "if (!token) {\n            tidegate::log::info(\"about to fail\");\n            __builtin_trap();\n        }",
     );
-    let text = std::fs::read_to_string(author.path("guard/plugin.cpp")).unwrap();
-    let line = text
-        .lines()
-        .position(|line| line.contains("__builtin_trap"));
-    let place = format!("guard/plugin.cpp:{}:", line.unwrap() + 1);
+    let place = place(&author, "plugin.cpp", "__builtin_trap");
     author.done(&["build", "guard"]);
+    weighs_at_most(&author, 68);
+    let parts = ["unreachable", "authorize", &*place, "about to fail"];
+    tells(&author, &parts).await;
+}
+
+#[tokio::test]
+async fn zig_traps_are_told_with_the_names_and_lines_of_functions() {
+    let author = Author::default();
+    author.done(&["new", "--lang", "zig", "--step", "authorizer", "guard"]);
+    author.edit(
+        "guard/plugin.zig",
+        "orelse return .{ .unauthorized = \"Token\" };",
+        "orelse {\n            tidegate.log.info(\"about to fail\");\n            @trap();\n        };",
+    );
+    let place = place(&author, "plugin.zig", "@trap()");
+    author.done(&["build", "guard"]);
+    weighs_at_most(&author, 72);
     let parts = ["unreachable", "authorize", &*place, "about to fail"];
     tells(&author, &parts).await;
 }
@@ -81,11 +92,24 @@ async fn go_panics_are_told_with_their_message_and_lines() {
         "return tidegate.Unauthorized(\"Token\"), nil",
         "panic(\"no token, no luck\")",
     );
-    let text = std::fs::read_to_string(author.path("guard/plugin.go")).unwrap();
-    let line = text.lines().position(|line| line.contains("panic("));
-    let place = format!("plugin.go:{}", line.unwrap() + 1);
+    let place = place(&author, "plugin.go", "panic(");
+    let place = place.trim_start_matches("guard/");
     author.done(&["build", "guard"]);
-    tells(&author, &["panic: no token, no luck", &place]).await;
+    tells(&author, &["panic: no token, no luck", place]).await;
+}
+
+/// Lines are kept, but not all that compilers write beside them: 100 KiB and more in each language.
+#[track_caller]
+fn weighs_at_most(author: &Author, kib: u64) {
+    let bytes = std::fs::metadata(author.component("guard")).unwrap().len();
+    assert!(bytes <= kib * 1024, "{} KiB", bytes.div_ceil(1024));
+}
+
+/// Where a text is in a file of the plugin's, as a stack says it.
+fn place(author: &Author, file: &str, text: &str) -> String {
+    let content = std::fs::read_to_string(author.path("guard").join(file)).unwrap();
+    let line = content.lines().position(|line| line.contains(text));
+    format!("guard/{file}:{}", line.unwrap() + 1)
 }
 
 /// Asks a route that the author's plugin guards, and waits for `parts` in the log, below the line with the request's id.

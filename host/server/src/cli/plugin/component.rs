@@ -11,6 +11,72 @@ pub fn append_section(component: &mut Vec<u8>, name: &str, content: &[u8]) {
     component.extend_from_slice(&section);
 }
 
+/// A section of a component or of a core module: its number, its content, and all of it.
+pub struct Section<'a> {
+    pub id: u8,
+    pub content: &'a [u8],
+    pub whole: &'a [u8],
+}
+
+impl<'a> Section<'a> {
+    /// The name and content of a custom section.
+    pub fn custom(&self) -> Option<(&'a str, &'a [u8])> {
+        let (length, used) = leb128(self.content);
+        let name = self.content.get(used..)?;
+        let (name, content) = name.split_at_checked(length)?;
+        Some((std::str::from_utf8(name).ok()?, content)).filter(|_| self.id == 0)
+    }
+}
+
+/// The sections of a component or of a core module; none if it is cut short.
+pub fn sections(bytes: &[u8]) -> Option<Vec<Section<'_>>> {
+    let mut sections = Vec::new();
+    let mut rest = bytes.get(PREAMBLE..)?;
+    while let [id, after @ ..] = rest {
+        let (size, used) = leb128(after);
+        let content = after.get(used..)?.get(..size)?;
+        let (whole, next) = rest.split_at(1 + used + size);
+        sections.push(Section {
+            id: *id,
+            content,
+            whole,
+        });
+        rest = next;
+    }
+    Some(sections)
+}
+
+/// The component with what `change` makes of each of its core modules, also of those in components inside; what is cut short
+/// stays as it is.
+pub fn map_modules(component: &[u8], change: &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    map_modules_below(component, change, NESTED_MAX)
+}
+
+fn map_modules_below(
+    component: &[u8],
+    change: &mut dyn FnMut(&[u8]) -> Vec<u8>,
+    deeper: usize,
+) -> Vec<u8> {
+    let Some(sections) = sections(component).filter(|_| deeper > 0) else {
+        return component.to_vec();
+    };
+    let mut changed = component[..PREAMBLE].to_vec();
+    for section in sections {
+        let inside = match section.id {
+            CORE_MODULE => change(section.content),
+            COMPONENT => map_modules_below(section.content, change, deeper - 1),
+            _ => {
+                changed.extend_from_slice(section.whole);
+                continue;
+            }
+        };
+        changed.push(section.id);
+        push_leb128(&mut changed, inside.len());
+        changed.extend_from_slice(&inside);
+    }
+    changed
+}
+
 /// Gives the component's own imports and exports another package and version: of `from` and what follows it up to the end of
 /// the name, `to`. What it holds inside keeps its names. Both have the same length, so that nothing moves.
 ///
@@ -74,7 +140,12 @@ fn push_leb128(bytes: &mut Vec<u8>, mut number: usize) {
 }
 
 /// The magic number, the version and the layer.
-const PREAMBLE: usize = 8;
+pub const PREAMBLE: usize = 8;
+/// Sections of a component (component model, Binary.md).
+const CORE_MODULE: u8 = 1;
+const COMPONENT: u8 = 4;
+/// How deep components are looked for in components; what tools make is two or three deep.
+const NESTED_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -92,6 +163,33 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         assert_eq!(text.matches("wasi:a/b-c@0.2.11 host:d").count(), 2);
         assert_eq!(text.matches("host:a/b-c@0.2.12 host:d").count(), 1);
+    }
+
+    #[test]
+    fn every_core_module_is_changed_and_nothing_else() {
+        let wrap = |inside: &[(u8, &[u8])]| {
+            let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+            for (id, content) in inside {
+                bytes.push(*id);
+                push_leb128(&mut bytes, content.len());
+                bytes.extend_from_slice(content);
+            }
+            bytes
+        };
+        let of = |module: &[u8]| {
+            let inner = wrap(&[(CORE_MODULE, module), (6, b"\x01")]);
+            wrap(&[(0, b"\x01a!"), (CORE_MODULE, module), (COMPONENT, &inner)])
+        };
+        let component = of(b"module");
+        let changed = map_modules(&component, &mut |module| [module, &[b'!'; 200]].concat());
+        assert_eq!(changed, of(&[&b"module"[..], &[b'!'; 200]].concat()));
+
+        let cut = &component[..component.len() - 1];
+        assert_eq!(map_modules(cut, &mut |_| Vec::new()), cut);
+        assert_eq!(
+            sections(&component).unwrap()[0].custom(),
+            Some(("a", &b"!"[..]))
+        );
     }
 
     #[test]

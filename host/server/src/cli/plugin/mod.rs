@@ -17,6 +17,7 @@ mod embedded;
 mod encode;
 mod inspect;
 mod language;
+mod lines;
 mod logs;
 mod manifest;
 mod new;

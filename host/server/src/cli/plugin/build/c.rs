@@ -33,12 +33,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
         command
     };
     let mut author = compiler();
-    // For the lines of a trap: `guard/plugin.c:19`, wherever the folder is.
-    author.args([
-        "-gline-tables-only".to_owned(),
-        format!("-fdebug-prefix-map={}/=", manifest.folder.display()),
-        format!("-fdebug-compilation-dir={}", manifest.name),
-    ]);
+    author.arg("-gline-tables-only");
     if cpp {
         ensure!(
             Path::new(HEADERS).join("c++").is_dir(),

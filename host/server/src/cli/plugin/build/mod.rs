@@ -18,7 +18,7 @@ use tidegate_sandbox::component::{CASES_SECTION, SCHEMA_SECTION};
 
 use super::language::Language;
 use super::manifest::{Kind, Manifest};
-use super::{embedded, encode};
+use super::{embedded, encode, lines};
 use crate::cases;
 
 /// Builds, and says what came of it.
@@ -61,6 +61,7 @@ pub fn build(manifest: &Manifest) -> Result<usize> {
         Language::Zig => zig::build(manifest),
         Language::Other => other::build(manifest),
     }?;
+    let component = lines::reduce(&component, manifest);
     finish(manifest, component, &manifest.component())
 }
 

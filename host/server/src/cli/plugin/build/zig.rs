@@ -20,7 +20,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
             "-O",
             "ReleaseSmall",
         ])
-        .args(["-fno-entry", "-rdynamic", "--dep", "tidegate"])
+        .args(["-fno-strip", "-fno-entry", "-rdynamic", "--dep", "tidegate"])
         .arg(format!(
             "-Mroot={}",
             manifest.folder.join(&manifest.source).display()
