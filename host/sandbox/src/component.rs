@@ -8,6 +8,7 @@ use std::fmt;
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::InstancePre;
 
+use crate::debug_information::DebugInformation;
 use crate::grants::Grants;
 use crate::instance::StepState;
 
@@ -178,6 +179,11 @@ pub enum LoadError {
     /// Imports something that the host does not have, or of another shape.
     #[error("the component imports what this node does not offer: {0}")]
     Import(String),
+    /// Reading it would take a thread's whole stack.
+    #[error(
+        "the component's debug information nests functions deeper than any compiler inlines them: strip it"
+    )]
+    DebugInformation,
     /// The compiler refused it.
     #[error("the component does not compile: {0}")]
     Compile(String),
@@ -218,14 +224,26 @@ impl Inspection {
         let damaged = |error: wasmparser::BinaryReaderError| LoadError::Damaged(error.to_string());
         let mut found = Self::default();
         let mut depth = 0_usize;
+        let mut debug_information = DebugInformation::default();
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(damaged)? {
                 Payload::Version {
                     encoding: Encoding::Module,
                     ..
                 } if depth == 0 => return Err(LoadError::CoreModule),
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                    depth += 1;
+                    debug_information = DebugInformation::default();
+                }
+                Payload::End(_) => {
+                    depth = depth.saturating_sub(1);
+                    if std::mem::take(&mut debug_information).is_too_deep() {
+                        return Err(LoadError::DebugInformation);
+                    }
+                }
+                Payload::CustomSection(section) if depth > 0 => {
+                    debug_information.add(section.name(), section.data());
+                }
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         found
@@ -349,6 +367,7 @@ impl Inspection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debug_information::nested;
 
     #[test]
     fn what_is_no_component_is_refused_by_name() {
@@ -366,6 +385,34 @@ mod tests {
                 .and_then(|found| found.check_plugin())
                 .expect_err("refused");
             assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn debug_information_that_nests_too_deep_is_refused() {
+        let section = |id: u8, content: &[u8]| {
+            let length = u32::try_from(content.len()).unwrap();
+            let low = u8::try_from(length & 0x7f).unwrap() | 0x80; // LEB128 in two octets
+            [&[id, low, u8::try_from(length >> 7).unwrap()], content].concat()
+        };
+        let custom = |name: &str, content: &[u8]| {
+            let length = u8::try_from(name.len()).unwrap();
+            section(0, &[&[length], name.as_bytes(), content].concat())
+        };
+        for (depth, expected) in [(200, None), (300, Some(LoadError::DebugInformation))] {
+            let (info, abbreviations) = nested(depth);
+            let module = [
+                b"\0asm\x01\0\0\0".to_vec(),
+                custom(".debug_abbrev", &abbreviations),
+                custom(".debug_info", &info),
+            ];
+            let component = [
+                b"\0asm\x0d\0\x01\0".to_vec(),
+                section(1, &module.concat()),
+                section(1, b"\0asm\x01\0\0\0"),
+            ];
+            let found = Inspection::of(&component.concat());
+            assert_eq!(found.err(), expected, "{depth}");
         }
     }
 

@@ -18,6 +18,7 @@ pub mod capabilities;
 mod circuit;
 mod compilers;
 pub mod component;
+mod debug_information;
 pub mod engine;
 pub mod exchange;
 pub mod fault;
