@@ -96,7 +96,8 @@ impl Observed {
         if self.requests == 0 {
             return 0.0;
         }
-        100.0 * of as f64 / self.requests as f64
+        // What is under way has faults already, and is no request yet.
+        (100.0 * of as f64 / self.requests as f64).min(100.0)
     }
 
     fn mean(&self) -> Duration {
@@ -348,5 +349,12 @@ mod tests {
             };
             assert!(judgement.contains(expected), "{judgement}: {canary:?}");
         }
+        let lenient = Bounds {
+            faults_percent: 100.0,
+            ..Bounds::default()
+        };
+        let under_way = observed(100, 0, 103, 10);
+        let judgement = judge(&lenient, &observed(1000, 0, 0, 10), &under_way);
+        assert_eq!(judgement, Judgement::Within);
     }
 }
