@@ -5,7 +5,7 @@ use std::fs;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tidegate_tests::linked::{edge, follower_setup, nodes, origin_named, put, ready};
-use tidegate_tests::{Api, Load, Operation, TestNode, TestOrigin, fixture, text, until};
+use tidegate_tests::{Api, Load, Operation, Setup, TestNode, TestOrigin, fixture, text, until};
 
 const HEADER: &str = "x-canary";
 
@@ -24,6 +24,32 @@ async fn canary(node: &TestNode, plugin: &str) -> Value {
     let mut all = plugins.as_array().expect("a list").iter();
     let found = all.find(|entry| entry["plugin"] == plugin);
     found.expect("the plugin is listed")["canary"].clone()
+}
+
+/// Also where the plugin was left alone after many of them.
+async fn until_rolled_back_for_faults(origin: &TestNode) {
+    let outcome = until("it is rolled back", async || {
+        let canary = canary(origin, "guard").await;
+        canary["outcome"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(outcome.starts_with("rolled back: faults in "), "{outcome}");
+}
+
+async fn until_ended(edge: &TestNode, plugin: &str) {
+    until("the edge serves one version", async || {
+        canary(edge, plugin).await.is_null().then_some(())
+    })
+    .await;
+}
+
+/// A setup whose `GET /a` has the plugin at a step.
+fn with_plugin(step: &str, plugin: &str, component: &str) -> Setup {
+    let binding = json!({ "step": step, "plugin": plugin });
+    let operation = Operation::mock("hello").binding(binding);
+    origin_named("home", "")
+        .api(&Api::new().route("GET /a", operation))
+        .plugin(plugin, &fixture(component))
 }
 
 /// The stamps of a request and of its response; `chosen` is one that the canary takes.
@@ -101,31 +127,17 @@ async fn an_edges_requests_are_split_as_the_origins_are_and_each_has_one_version
 /// Nobody asks the origin itself: what it rolls back for was seen by its edge.
 #[tokio::test]
 async fn a_canary_whose_faults_an_edge_sees_is_rolled_back_everywhere() {
-    let binding = json!({ "step": "authorizer", "plugin": "guard" });
-    let origin = origin_named("home", "")
-        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
-        .plugin("guard", &fixture("allow"))
-        .start()
-        .await;
+    let origin = with_plugin("authorizer", "guard", "allow").start().await;
     let edge = edge("one", &origin, &[]).await;
     let load = Load::start(&edge, "/test/a", 4);
     try_out(&origin, "guard", "trap", "canary=50%25").await;
-    let outcome = until("it is rolled back", async || {
-        let canary = canary(&origin, "guard").await;
-        canary["outcome"].as_str().map(str::to_owned)
-    })
-    .await;
-    // Also where the plugin was left alone after many of them.
-    assert!(outcome.starts_with("rolled back: faults in "), "{outcome}");
+    until_rolled_back_for_faults(&origin).await;
     let tally = load.stop().await;
     assert!(
         tally.statuses.contains_key(&500),
         "the edge tried it: {tally:?}"
     );
-    until("the edge serves one version", async || {
-        canary(&edge, "guard").await.is_null().then_some(())
-    })
-    .await;
+    until_ended(&edge, "guard").await;
     for _ in 0..16 {
         edge.get("/test/a").await.assert_status(200);
     }
@@ -133,10 +145,7 @@ async fn a_canary_whose_faults_an_edge_sees_is_rolled_back_everywhere() {
 
 #[tokio::test]
 async fn an_edge_takes_part_again_after_a_restart_and_not_without_its_origin() {
-    let binding = json!({ "step": "response-transform", "plugin": "stamp" });
-    let origin = origin_named("home", "")
-        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
-        .plugin("stamp", &fixture("stamp-one"))
+    let origin = with_plugin("response-transform", "stamp", "stamp-one")
         .start()
         .await;
     let mut edge = edge("one", &origin, &[]).await;
@@ -163,12 +172,7 @@ async fn an_edge_takes_part_again_after_a_restart_and_not_without_its_origin() {
 /// The edge reports to the second origin only, and the first one rolls back.
 #[tokio::test]
 async fn a_canary_is_judged_too_by_what_edges_of_another_origin_see() {
-    let binding = json!({ "step": "authorizer", "plugin": "guard" });
-    let first = origin_named("home", "")
-        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
-        .plugin("guard", &fixture("allow"))
-        .start()
-        .await;
+    let first = with_plugin("authorizer", "guard", "allow").start().await;
     let link = "[link]\naddress = '127.0.0.1:0'";
     let second = follower_setup("second", "origin", &first, &[], link)
         .start()
@@ -177,12 +181,7 @@ async fn a_canary_is_judged_too_by_what_edges_of_another_origin_see() {
     let edge = edge("one", &first, &[second.link()]).await;
     let load = Load::start(&edge, "/test/a", 4);
     try_out(&first, "guard", "trap", "canary=50%25").await;
-    let outcome = until("it is rolled back", async || {
-        let canary = canary(&first, "guard").await;
-        canary["outcome"].as_str().map(str::to_owned)
-    })
-    .await;
-    assert!(outcome.starts_with("rolled back: faults in "), "{outcome}");
+    until_rolled_back_for_faults(&first).await;
     let names: Vec<Value> = nodes(&first)
         .await
         .into_iter()
@@ -191,19 +190,13 @@ async fn a_canary_is_judged_too_by_what_edges_of_another_origin_see() {
     assert_eq!(names, ["second"], "the edge reports elsewhere");
     let tally = load.stop().await;
     assert!(tally.statuses.contains_key(&500), "{tally:?}");
-    until("the edge serves one version", async || {
-        canary(&edge, "guard").await.is_null().then_some(())
-    })
-    .await;
+    until_ended(&edge, "guard").await;
 }
 
 /// What is in the way of its file goes away: nobody tells the edge of that.
 #[tokio::test]
 async fn an_edge_that_cannot_take_part_in_a_canary_tries_again() {
-    let binding = json!({ "step": "response-transform", "plugin": "stamp" });
-    let origin = origin_named("home", "")
-        .api(&Api::new().route("GET /a", Operation::mock("hello").binding(binding)))
-        .plugin("stamp", &fixture("stamp-one"))
+    let origin = with_plugin("response-transform", "stamp", "stamp-one")
         .start()
         .await;
     let edge = edge("one", &origin, &[]).await;
@@ -212,10 +205,7 @@ async fn an_edge_that_cannot_take_part_in_a_canary_tries_again() {
     put(&origin, "/tidegate/v1/plugins/stamp/rollback")
         .await
         .assert_status(200);
-    until("the edge serves one version", async || {
-        canary(&edge, "stamp").await.is_null().then_some(())
-    })
-    .await;
+    until_ended(&edge, "stamp").await;
 
     let file = edge.path("data/snapshot/files");
     let file = file.join(version.as_str().expect("a hash"));

@@ -47,7 +47,7 @@ impl<'a> DebugInformation<'a> {
     }
 }
 
-/// Deeper than any inliner goes, and 1 % of what would take a thread's stack.
+/// Deeper than any inliner goes; a thread's stack of 2 MiB is taken between 5,000 and 10,000.
 const DEPTH_MAX: isize = 256;
 
 /// One unit with `depth` entries, each in the one before, and how they look (DWARF 4, sections 7.5.1 and 7.5.3).

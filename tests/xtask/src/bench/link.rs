@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use super::load::Load;
 use super::systems::pinned;
 use crate::node::{self, Node};
+use crate::process::said;
 
 /// An origin and an edge.
 pub struct Region {
@@ -83,17 +84,6 @@ fn start(binary: &Path, folder: &Path) -> anyhow::Result<Node> {
         .args(["serve", "--json"])
         .arg(folder.join("node.toml"));
     node::start(&mut command, Duration::from_secs(120), |_| {})
-}
-
-fn said(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output()?;
-    if !output.status.success() {
-        bail!(
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The edge answers 404 until it has what its origin serves.

@@ -1,15 +1,13 @@
 //! An OCI registry on this machine, Debian's `docker-registry`.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-
+use super::systems::await_port;
 use crate::node::free_addresses;
-use crate::process::{Guard, find};
+use crate::process::{Guard, find, said};
 
 pub struct Registry {
     address: SocketAddr,
@@ -36,14 +34,8 @@ impl Registry {
         let mut command = Command::new(program);
         command.arg("serve").arg(&settings);
         let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = Guard::spawn("docker-registry", silent)?;
-        let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            if Instant::now() > until {
-                bail!("docker-registry does not listen on {address}");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut guard = Guard::spawn("docker-registry", silent)?;
+        await_port(address, &mut guard)?;
         Ok(Some(Self {
             address,
             _guard: guard,
@@ -55,19 +47,7 @@ impl Registry {
         let reference = format!("oci://{}/bench/plugin:{version}", self.address);
         let mut command = Command::new(binary);
         command.args(["plugin", "push", &reference]).arg(file);
-        succeeds(&mut command)?;
+        said(&mut command)?;
         Ok(reference)
     }
 }
-
-/// Runs a command that is to end well.
-pub fn succeeds(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.output()?;
-    let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(anyhow::anyhow!(said())).with_context(|| format!("{command:?}")),
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(10);

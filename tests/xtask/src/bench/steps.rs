@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::Value;
 
 use super::systems;
 use crate::cargo;
-use crate::process::root;
+use crate::process::{root, said};
 
 /// A component, and what is measured of it.
 pub struct Step {
@@ -84,7 +84,7 @@ fn build_guest(
     let plugin = |arguments: &[&str]| {
         let mut command = Command::new(binary);
         command.arg("plugin").args(arguments).current_dir(folder);
-        run(&mut command)
+        said(&mut command)
     };
     plugin(&["new", "--lang", language, "--step", "authorizer", language])?;
     let own = folder.join(language);
@@ -120,7 +120,7 @@ impl Step {
         if self.figures.iter().all(|(_, figure)| *figure == WARM) {
             command.arg("--warm");
         }
-        let output = run(&mut command).context("`tidegate bench-step`")?;
+        let output = said(&mut command).context("`tidegate bench-step`")?;
         let printed: Value =
             serde_json::from_str(&output).context("`tidegate bench-step` printed no JSON")?;
         let figures = self.figures.iter();
@@ -137,12 +137,4 @@ impl Step {
     pub fn name(&self) -> &'static str {
         self.figures[0].0
     }
-}
-
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output()?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

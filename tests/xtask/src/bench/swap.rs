@@ -14,11 +14,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::load::{Load, Sample};
-use super::registry::{Registry, succeeds};
+use super::registry::Registry;
 use super::report::{Row, median};
 use crate::cargo;
 use crate::node::{self, Node};
-use crate::process::{resident_bytes, root};
+use crate::process::{resident_bytes, root, said};
 
 /// A swap of versions that were never compiled here: from the first byte of the component to the answer that it takes traffic; and
 /// with what an operator types, from a registry that it was pushed to. Beside them how long only compiling takes. Then the
@@ -307,7 +307,8 @@ impl Bed {
     fn swap_from(&self, binary: &Path, plugin: &str, reference: &str) -> anyhow::Result<()> {
         let admin = self.admin.to_string();
         let mut command = Command::new(binary);
-        succeeds(command.args(["plugin", "swap", plugin, reference, "--admin", &admin]))
+        said(command.args(["plugin", "swap", plugin, reference, "--admin", &admin]))?;
+        Ok(())
     }
 
     /// Edits the definition, so that the node deploys anew.

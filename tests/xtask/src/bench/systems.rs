@@ -309,7 +309,8 @@ fn start_wasmtime(wasmtime: &Path, hello: &Path, others: &mut Vec<Guard>) -> any
     })
 }
 
-fn await_port(address: SocketAddr, guard: &mut Guard) -> anyhow::Result<()> {
+/// Waits until a server takes connections.
+pub fn await_port(address: SocketAddr, guard: &mut Guard) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs(60);
     while TcpStream::connect(address).is_err() {
         if let Some(status) = guard.child().try_wait()? {

@@ -1,6 +1,6 @@
 //! From DWARF as compilers write it to places in the author's files, read by what the host reads it with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -106,7 +106,7 @@ fn rows_of(unit: gimli::Unit<Slice<'_>>, ranges: &mut Vec<Range<u64>>) -> Result
 struct Known<'a> {
     files: &'a Files,
     called: HashMap<String, Option<Rc<str>>>,
-    functions: HashMap<String, Rc<str>>,
+    functions: HashSet<Rc<str>>,
 }
 
 impl<'a> Known<'a> {
@@ -114,7 +114,7 @@ impl<'a> Known<'a> {
         Self {
             files,
             called: HashMap::new(),
-            functions: HashMap::new(),
+            functions: HashSet::new(),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> Known<'a> {
             return known.clone();
         }
         let function: Rc<str> = name.into();
-        self.functions.insert(name.to_owned(), function.clone());
+        self.functions.insert(function.clone());
         function
     }
 }
