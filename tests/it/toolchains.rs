@@ -5,7 +5,7 @@ use std::path::Path;
 
 use http::Request;
 use serde_json::{Value, json};
-use tidegate_fixtures::{build_python_example, build_rust_example};
+use tidegate_fixtures::{build_javascript_example, build_python_example, build_rust_example};
 use tidegate_tests::{Api, Operation, Reply, Setup, TestNode, TestOrigin};
 
 /// The examples of componentize-py, and the world that each is documented for.
@@ -139,6 +139,40 @@ async fn python_examples_of_both_versions_stand_around_an_integration() {
             "{example}"
         );
     }
+}
+
+#[tokio::test]
+async fn javascript_example_answers_as_a_function() {
+    let node = invoking(&build_javascript_example(HOST), "").start().await;
+    for _ in 0..2 {
+        let home = node.get("/test/").await;
+        assert_eq!((home.status.as_u16(), home.text().as_str()), (200, "Hono!"));
+    }
+    node.get("/test/none").await.assert_status(404);
+}
+
+#[tokio::test]
+async fn javascript_example_stands_around_an_integration() {
+    let origin = TestOrigin::echo().await;
+    let uri = format!("http://{}/at/{{proxy}}", origin.address());
+    let component = build_javascript_example(HOST);
+    let node = around(Operation::proxy(&uri), &component, "").start().await;
+    let fields = [("x-own", "mine"), ("authorization", "Bearer mine")];
+    let seen = ask(&node, "PUT", "/test/proxy/a", &fields).await;
+    seen.assert_status(200);
+    let seen: Value = seen.json();
+    assert_eq!(
+        (&seen["method"], &seen["headers"]["x-own"]),
+        (&json!("PUT"), &json!(["mine"]))
+    );
+    // It keeps this for itself.
+    assert_eq!(seen["headers"]["authorization"], Value::Null);
+    assert_eq!(origin.requests(), 1);
+    // Its own answer, without asking what is behind it.
+    ask(&node, "GET", "/test/else", &[])
+        .await
+        .assert_status(404);
+    assert_eq!(origin.requests(), 1);
 }
 
 const HOST: &str = "api.execute-api.local.localhost";
