@@ -138,6 +138,51 @@ fn javascript_integrations_name_a_method_a_function_and_a_time() {
     );
 }
 
+#[test]
+fn c_transforms_rename_query_parameters() {
+    renames(
+        "c",
+        "tg_set_header(edits, TG(\"x-changed\"), TG(\"yes\"))",
+        "tg_rename_query_parameter(edits, TG(\"q\"), TG(\"query\"))",
+    );
+}
+
+#[test]
+fn cpp_transforms_rename_query_parameters() {
+    renames(
+        "cpp",
+        "tidegate::SetHeader{\"x-changed\", \"yes\"}",
+        "tidegate::RenameQueryParameter{\"q\", \"query\"}",
+    );
+}
+
+/// The template's plugin, edited: it renames a parameter in the place of setting a header.
+fn renames(language: &str, from: &str, to: &str) {
+    let author = Author::default();
+    author.done(&[
+        "new",
+        "--lang",
+        language,
+        "--step",
+        "request-transform",
+        "capitals",
+    ]);
+    author.edit(format!("capitals/plugin.{language}"), from, to);
+    author.edit(
+        "capitals/cases/first.toml",
+        r#"set-header = ["x-changed", "yes"]"#,
+        r#"rename-query-parameter = ["q", "query"]"#,
+    );
+    passes(&author, "capitals", 4);
+}
+
+/// All of the plugin's cases pass, and this is how many there are.
+fn passes(author: &Author, plugin: &str, cases: u64) {
+    let told = json_of(&author.plugin_with_cache(&["test", plugin]));
+    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
+    assert_eq!(figures, (Some(cases), Some(0)), "{told:#}");
+}
+
 /// The template's plugin, edited: it forwards as PUT, and has a function answer while it is closed.
 fn plans(language: &str, edits: &[(&str, &str)]) {
     let author = Author::default();
@@ -156,9 +201,7 @@ fn plans(language: &str, edits: &[(&str, &str)]) {
         r#"respond = { status = 503, headers = { content-type = "text/plain" }, body = "Back at noon.\n" }"#,
         r#"invoke = { function = "Back at noon.\n", timeout-ms = 7, edits = [] }"#,
     );
-    let told = json_of(&author.plugin_with_cache(&["test", "switch"]));
-    let figures = (told["passed"].as_u64(), told["failed"].as_u64());
-    assert_eq!(figures, (Some(6), Some(0)), "{language}: {told:#}");
+    passes(&author, "switch", 6);
 }
 
 #[test]

@@ -259,6 +259,7 @@ ONE(tg_remove_header, TIDEGATE_GATEWAY_TYPES_EDIT_REMOVE_HEADER, remove_header)
 PAIR(tg_rename_header, TIDEGATE_GATEWAY_TYPES_EDIT_RENAME_HEADER, rename_header)
 PAIR(tg_set_query_parameter, TIDEGATE_GATEWAY_TYPES_EDIT_SET_QUERY_PARAMETER, set_query_parameter)
 ONE(tg_remove_query_parameter, TIDEGATE_GATEWAY_TYPES_EDIT_REMOVE_QUERY_PARAMETER, remove_query_parameter)
+PAIR(tg_rename_query_parameter, TIDEGATE_GATEWAY_TYPES_EDIT_RENAME_QUERY_PARAMETER, rename_query_parameter)
 ONE(tg_set_path, TIDEGATE_GATEWAY_TYPES_EDIT_SET_PATH, set_path)
 
 void tg_set_body(tg_edits *edits, tg_text body) {

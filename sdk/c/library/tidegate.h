@@ -207,6 +207,7 @@ void tg_set_body(tg_edits *edits, tg_text body);
 /* Of requests only. */
 void tg_set_query_parameter(tg_edits *edits, tg_text name, tg_text value);
 void tg_remove_query_parameter(tg_edits *edits, tg_text name);
+void tg_rename_query_parameter(tg_edits *edits, tg_text from, tg_text to);
 void tg_set_path(tg_edits *edits, tg_text path);
 /* Of responses only. */
 void tg_set_status(tg_edits *edits, uint16_t status);

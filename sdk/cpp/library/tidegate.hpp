@@ -114,6 +114,9 @@ struct SetQueryParameter {
 struct RemoveQueryParameter {
     std::string name;
 };
+struct RenameQueryParameter {
+    std::string name, to;
+};
 struct SetPath {
     std::string path;
 };
@@ -122,7 +125,7 @@ struct SetStatus {
     std::uint16_t status;
 };
 using Edit = std::variant<SetHeader, AppendHeader, RemoveHeader, RenameHeader, SetBody, SetQueryParameter,
-                          RemoveQueryParameter, SetPath, SetStatus>;
+                          RemoveQueryParameter, RenameQueryParameter, SetPath, SetStatus>;
 using Edits = std::vector<Edit>;
 
 struct Response {
@@ -484,6 +487,7 @@ inline void apply(tg_edits *edits, const Edit &edit) {
         [&](const SetBody &it) { tg_set_body(edits, text(it.body)); },
         [&](const SetQueryParameter &it) { tg_set_query_parameter(edits, text(it.name), text(it.value)); },
         [&](const RemoveQueryParameter &it) { tg_remove_query_parameter(edits, text(it.name)); },
+        [&](const RenameQueryParameter &it) { tg_rename_query_parameter(edits, text(it.name), text(it.to)); },
         [&](const SetPath &it) { tg_set_path(edits, text(it.path)); },
         [&](const SetStatus &it) { tg_set_status(edits, it.status); },
     };
