@@ -1,10 +1,10 @@
 //! What an author does with a running node: deploying a new plugin, watching its log, and both on every save.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -122,6 +122,47 @@ async fn a_plugin_that_no_file_names_is_deployed_bound_and_there_after_kill_9() 
     let refused = plugin(&node, &["rollback", "stamp"]).await;
     assert!(!refused.status.success(), "{refused:?}");
     assert_eq!(node.get("/test/a").await.header("x-stamp"), "one");
+}
+
+#[tokio::test]
+async fn deploy_and_swap_warn_of_what_was_saved_after_the_last_build() {
+    let author = Author::default();
+    let new = ["new", "--lang", "c", "--step", "response-transform"];
+    author.done(&[&new[..], &["stamp"]].concat());
+    let component = author.component("stamp");
+    fs::copy(fixture("stamp-one"), &component).unwrap();
+    let touch = |file: &Path, at| {
+        let file = File::options().append(true).open(file).unwrap();
+        file.set_modified(at).unwrap();
+    };
+    let now = SystemTime::now();
+    let node = TestNode::with("")
+        .api(&bound("response-transform", "stamp"))
+        .plugin("stamp", &fixture("stamp-two"))
+        .start()
+        .await;
+    let folder = author.path("stamp");
+    let warning = format!(
+        "warning: plugin.c is newer than what was built: build the plugin again, `tidegate plugin build {}`\n",
+        folder.display()
+    );
+    for command in [&["deploy"][..], &["swap", "stamp"]] {
+        for (saved, expected) in [(now, &*warning), (now - BUILD, "")] {
+            touch(&component, now - BUILD / 2);
+            for file in [
+                "plugin.toml",
+                "cases/first.toml",
+                "configuration.schema.json",
+            ] {
+                touch(&folder.join(file), now - BUILD);
+            }
+            touch(&folder.join("plugin.c"), saved);
+            let output = plugin(&node, &[command, &[path(&folder)]].concat()).await;
+            assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+            assert_eq!(told(&output)["source"], "swap", "{command:?}");
+            assert_eq!(node.get("/test/a").await.header("x-stamp"), "one");
+        }
+    }
 }
 
 #[tokio::test]

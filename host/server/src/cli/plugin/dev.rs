@@ -1,6 +1,6 @@
 //! `tidegate plugin dev`: on every save, the plugin is built and put into a running node; what it says there goes by.
 
-use std::path::{Component, Path};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -11,14 +11,14 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use serde_json::{Value, json};
 
 use super::manifest::Manifest;
-use super::{build, deploy, logs, source};
+use super::{build, deploy, logs, saved, source};
 use crate::cli::admin::Node;
 
 /// Goes on until Ctrl-C. What goes wrong is said, and the next save tries again.
 pub fn run(folder: &Path, plugin: Option<String>, node: &Node, json: bool) -> Result<ExitCode> {
     let manifest = Manifest::read(folder)?;
     let plugin = plugin.unwrap_or_else(|| manifest.name.clone());
-    let (saved, saves) = mpsc::channel();
+    let (save, saves) = mpsc::channel();
     let root = manifest.folder.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
@@ -26,8 +26,8 @@ pub fn run(folder: &Path, plugin: Option<String>, node: &Node, json: bool) -> Re
             event.kind,
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
         );
-        if changes && event.paths.iter().any(|path| is_source(&root, path)) {
-            _ = saved.send(()); // nobody listens any more: the command is ending
+        if changes && event.paths.iter().any(|path| saved::is_source(&root, path)) {
+            _ = save.send(()); // nobody listens any more: the command is ending
         }
     })
     .context("watching the folder")?;
@@ -86,58 +86,8 @@ fn wait_for_a_save(saves: &Receiver<()>) {
     }
 }
 
-/// Whether a path in the plugin's folder is the author's, and not what a build makes.
-fn is_source(folder: &Path, path: &Path) -> bool {
-    let Ok(inside) = path.strip_prefix(folder) else {
-        return false;
-    };
-    let made = |part: Component<'_>| {
-        let part = part.as_os_str().to_string_lossy();
-        part.starts_with('.') || MADE.contains(&&*part)
-    };
-    inside.components().next().is_some() && !inside.components().any(made)
-}
-
-/// What builds write, beside what is hidden.
-const MADE: &[&str] = &[
-    "build",
-    "target",
-    "node_modules",
-    "__pycache__",
-    "Cargo.lock",
-    "package-lock.json",
-    "go.sum",
-];
 /// Longer than the gaps of one save.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Something that writes without end is not waited for.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_build_makes_starts_no_build() {
-        let cases = [
-            ("/p/src/lib.rs", true),
-            ("/p/plugin.toml", true),
-            ("/p/cases/first.toml", true),
-            ("/p", false),
-            ("/p/build/p.wasm", false),
-            ("/p/target/release/x", false),
-            ("/p/node_modules/a/b.js", false),
-            ("/p/Cargo.lock", false),
-            ("/p/.plugin.py.swp", false),
-            ("/q/src/lib.rs", false),
-        ];
-        for (path, expected) in cases {
-            assert_eq!(
-                is_source(Path::new("/p"), Path::new(path)),
-                expected,
-                "{path}"
-            );
-        }
-    }
-}

@@ -24,6 +24,7 @@ mod new;
 mod push;
 mod record;
 mod registry;
+mod saved;
 mod sign;
 mod source;
 mod test;

@@ -8,6 +8,7 @@ use oci_client::Reference;
 use super::credentials::Credentials;
 use super::manifest::Manifest;
 use super::registry::Registry;
+use super::saved;
 use crate::signature;
 
 /// A component, wherever it came from.
@@ -36,7 +37,8 @@ pub fn read(from: &str, credentials: &Credentials) -> Result<Artifact> {
     }
 }
 
-/// Reads a component from a file, or what was built in a plugin's folder.
+/// Reads a component from a file, or what was built in a plugin's folder, with a warning where that is not of what the author
+/// saved last.
 ///
 /// # Errors
 ///
@@ -99,6 +101,16 @@ fn in_folder(folder: &Path) -> Result<Artifact> {
         bail!(
             "there is no {}: build the plugin first, `tidegate plugin build {}`",
             component.display(),
+            folder.display()
+        );
+    }
+    let built = component.metadata().and_then(|built| built.modified());
+    if let Ok(built) = built
+        && let Some(file) = saved::last(&manifest.folder, built)
+    {
+        eprintln!(
+            "warning: {} is newer than what was built: build the plugin again, `tidegate plugin build {}`",
+            file.display(),
             folder.display()
         );
     }
