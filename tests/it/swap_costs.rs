@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate_tests::{Api, Load, Operation, Pace, fixture, until, with_section};
+use tidegate_tests::{Api, Load, Operation, Pace, TestNode, fixture, until, with_section};
 
 use crate::swap::guarded_node;
 
@@ -61,8 +61,9 @@ async fn the_code_of_versions_that_serve_no_more_leaves_memory() {
     let component = fs::read(fixture("allow")).unwrap();
     let code = || {
         let maps = fs::read_to_string(format!("/proc/{}/maps", node.id())).unwrap();
-        let anonymous = |line: &&str| line.contains(" r-xp ") && !line.contains(['/', '[']);
-        maps.lines().filter(anonymous).count()
+        let of_plugins = |line: &&str| line.contains(SHARED_CODE) || !line.contains(['/', '[']);
+        let code = maps.lines().filter(|line| line.contains(" r-xp "));
+        code.filter(of_plugins).count()
     };
     let before = code();
     for number in 0..20 {
@@ -74,6 +75,35 @@ async fn the_code_of_versions_that_serve_no_more_leaves_memory() {
         (code() <= before).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn code_that_plugins_have_in_common_is_once_in_memory() {
+    let component = fs::read(fixture("allow")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut setup, mut api) = (TestNode::with(""), Api::new());
+    for plugin in ["one", "two", "three"] {
+        let file = folder.path().join(plugin);
+        fs::write(&file, with_section(component.clone(), "name", plugin)).unwrap();
+        setup = setup.plugin(plugin, &file);
+        let binding = json!({ "step": "authorizer", "plugin": plugin });
+        let operation = Operation::mock("hello").binding(binding);
+        api = api.route(&format!("GET /{plugin}"), operation);
+    }
+    let node = setup.api(&api).start().await;
+    let maps = fs::read_to_string(format!("/proc/{}/maps", node.id())).unwrap();
+    // Their files in memory: the first one's code is its own, the others have one. Source: proc_pid_maps(5).
+    let shared = maps.lines().filter(|line| line.contains(SHARED_CODE));
+    let mut files = BTreeMap::<_, usize>::new();
+    for line in shared {
+        *files.entry(line.split_whitespace().nth(4)).or_default() += 1;
+    }
+    assert!(files.values().any(|mappings| *mappings == 2), "{maps}");
+    for plugin in ["one", "two", "three"] {
+        node.get(&format!("/test/{plugin}"))
+            .await
+            .assert_status(200);
+    }
 }
 
 #[tokio::test]
@@ -119,6 +149,7 @@ async fn leaves_no_memory(load: bool) {
     );
 }
 
+const SHARED_CODE: &str = "/memfd:tidegate-code";
 /// Far less than a node built for tests can serve: where all of a core is in use, any work shows.
 const PER_SECOND: u32 = 500;
 const SWAPS: u32 = 500;

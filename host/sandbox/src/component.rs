@@ -11,6 +11,7 @@ use wasmtime::component::InstancePre;
 use crate::debug_information::DebugInformation;
 use crate::grants::Grants;
 use crate::instance::StepState;
+use crate::shared_code::Code;
 
 /// The WIT package of the contract.
 pub const PACKAGE: &str = "tidegate:gateway";
@@ -88,6 +89,7 @@ pub struct Plugin {
     pub hash: String,
     /// Size of the machine code, in bytes.
     pub code_bytes: usize,
+    pub(crate) _code: Code,
 }
 
 impl Plugin {

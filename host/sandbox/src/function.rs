@@ -34,6 +34,7 @@ use crate::instance::describe;
 use crate::limits::{Alive, Limits, Meter};
 use crate::next::{Ask, Next};
 use crate::recent::Recent;
+use crate::shared_code::Code;
 use crate::wasi;
 use crate::wit::HttpError;
 
@@ -44,6 +45,7 @@ pub struct Function {
     pub cases: Option<String>,
     /// SHA-256 of the component, in hex.
     pub hash: String,
+    pub(crate) _code: Code,
 }
 
 /// Which handler a function exports.

@@ -30,6 +30,7 @@ pub mod next;
 pub mod pool;
 mod recent;
 pub mod runtime;
+mod shared_code;
 pub mod standing;
 pub mod threads;
 mod wasi;

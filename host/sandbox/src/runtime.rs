@@ -17,6 +17,7 @@ use crate::engine::{Settings, TickingEngine};
 use crate::function::{Function, FunctionState, Handler};
 use crate::instance::StepState;
 use crate::next;
+use crate::shared_code::{Code, SharedCode};
 use crate::wasi;
 
 /// Loads components. One for a node.
@@ -29,6 +30,7 @@ pub struct Runtime {
     waiting: Linker<StepState>,
     functions: Linker<FunctionState>,
     artifacts: Option<Artifacts>,
+    code: SharedCode,
     compilers: Compilers,
 }
 
@@ -76,6 +78,7 @@ impl Runtime {
             concurrent: OnceLock::new(),
             plain,
             artifacts,
+            code: SharedCode::default(),
             compilers: Compilers::start(settings.give_back).map_err(RuntimeError::Compilers)?,
             settings,
         })
@@ -108,7 +111,11 @@ impl Runtime {
     fn load_plugin(&self, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
         let inspection = Inspection::of(bytes)?;
         inspection.check_plugin()?;
-        let (component, hash) = self.component(&self.plain.engine, bytes)?;
+        let Loaded {
+            component,
+            hash,
+            code,
+        } = self.component(&self.plain.engine, bytes)?;
         let waits = waits(&component);
         let linker = if waits { &self.waiting } else { &self.calm };
         let pre = link(linker, &component)?;
@@ -118,29 +125,35 @@ impl Runtime {
             waits,
             hash,
             code_bytes: component.text().len(),
+            _code: code,
         }))
     }
 
     fn load_function(&self, bytes: &[u8]) -> Result<Arc<Function>, LoadError> {
         let inspection = Inspection::of(bytes)?;
-        let (handler, hash) = match inspection.handles()? {
+        let (handler, loaded) = match inspection.handles()? {
             Handles::Http02 => {
-                let (component, hash) = self.component(&self.plain.engine, bytes)?;
-                (Handler::incoming(link(&self.functions, &component)?), hash)
+                let loaded = self.component(&self.plain.engine, bytes)?;
+                let pre = link(&self.functions, &loaded.component)?;
+                (Handler::incoming(pre), loaded)
             }
             Handles::Http03 => {
                 let engine = &self.concurrent()?.engine;
-                let (component, hash) = self.component(engine, bytes)?;
+                let loaded = self.component(engine, bytes)?;
                 let linker = concurrent_linker(engine)
                     .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-                (Handler::concurrent(link(&linker, &component)?), hash)
+                (
+                    Handler::concurrent(link(&linker, &loaded.component)?),
+                    loaded,
+                )
             }
         };
         let handler = handler.map_err(|error| LoadError::Import(format!("{error:#}")))?;
         Ok(Arc::new(Function {
             handler,
             cases: inspection.cases,
-            hash,
+            hash: loaded.hash,
+            _code: loaded.code,
         }))
     }
 
@@ -180,18 +193,30 @@ impl Runtime {
         Ok(self.concurrent.get().expect("set above"))
     }
 
-    /// Compiled code, from the cache or new.
-    fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<(Component, String), LoadError> {
+    fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<Loaded, LoadError> {
         let hash = content_hash(bytes);
+        let component = self.compiled(engine, bytes, &hash)?;
+        let code = self.code.share(&component).map_err(|error| {
+            LoadError::Compile(format!("its machine code cannot be mapped: {error}"))
+        })?;
+        Ok(Loaded {
+            component,
+            hash,
+            code,
+        })
+    }
+
+    /// Compiled code, from the cache or new.
+    fn compiled(&self, engine: &Engine, bytes: &[u8], hash: &str) -> Result<Component, LoadError> {
         if let Some(code) = self
             .artifacts
             .as_ref()
-            .and_then(|artifacts| artifacts.read(engine, &hash))
+            .and_then(|artifacts| artifacts.read(engine, hash))
         {
             // SAFETY: the artifact carries a MAC under this node's own key (`Artifacts::read`), so it is what
             // `Component::serialize` gave to this node's user, for an engine of this compatibility hash.
             match unsafe { Component::deserialize(engine, &code) } {
-                Ok(component) => return Ok((component, hash)),
+                Ok(component) => return Ok(component),
                 Err(error) => tracing::warn!(hash, "compiled artifact is of no use: {error:#}"),
             }
         }
@@ -202,12 +227,20 @@ impl Runtime {
         tracing::debug!(hash, took_ms, "component compiled");
         if let Some(artifacts) = &self.artifacts {
             match component.serialize() {
-                Ok(code) => artifacts.write(engine, &hash, &code),
+                Ok(code) => artifacts.write(engine, hash, &code),
                 Err(error) => tracing::warn!(hash, "compiled component cannot be kept: {error:#}"),
             }
         }
-        Ok((component, hash))
+        Ok(component)
     }
+}
+
+/// Compiled code, with what it shares.
+struct Loaded {
+    component: Component,
+    /// SHA-256 of the component, in hex.
+    hash: String,
+    code: Code,
 }
 
 fn link<T: 'static>(

@@ -130,12 +130,22 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
 /// Resident memory of a process in bytes. Source: proc(5), `VmRSS`.
 pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+    kibibytes(&status, "VmRSS:")
+}
+
+/// The octets that a line of the kernel's tells.
+fn kibibytes(text: &str, name: &str) -> anyhow::Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| format!("no {name}"))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kibibytes * 1024)
+}
+
+/// What a process takes of the memory, where a page that is mapped at several places counts once. Source: proc(5),
+/// `/proc/pid/smaps_rollup`.
+pub fn own_bytes(pid: u32) -> anyhow::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    kibibytes(&rollup, "Pss:")
 }
 
 /// The children of a process, by their ids. Source: proc(5), `/proc/pid/task/tid/children`.

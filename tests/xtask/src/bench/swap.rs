@@ -18,13 +18,13 @@ use super::registry::Registry;
 use super::report::{Row, median};
 use crate::cargo;
 use crate::node::{self, Node};
-use crate::process::{resident_bytes, root, said};
+use crate::process::{own_bytes, resident_bytes, root, said};
 
 /// A swap of versions that were never compiled here: from the first byte of the component to the answer that it takes traffic; and
 /// with what an operator types, from a registry that it was pushed to. Beside them how long only compiling takes. Then the
 /// latencies of a second with a swap in it beside the second before, with half the load that the node can bear, and with all of it.
 pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
-    let bed = Bed::start(binary, &folder.join("swap"), 1)?;
+    let bed = Bed::start(binary, &folder.join("swap"), 1, distinct)?;
     let registry = Registry::start(&bed.folder)?;
     let mut rows = Vec::new();
     for (system, component) in components()? {
@@ -124,7 +124,7 @@ fn compile(binary: &Path, folder: &Path, component: &[u8]) -> anyhow::Result<f64
 pub fn leaks(binary: &Path, folder: &Path, count: u32) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for traffic in [false, true] {
-        let bed = Bed::start(binary, &folder.join("swap-memory"), 1)?;
+        let bed = Bed::start(binary, &folder.join("swap-memory"), 1, distinct)?;
         let load = bed.load("swap-memory", "tidegate", "/s/p0");
         let half = load.half(&bed.folder, CONNECTIONS)?;
         let swapped = AtomicBool::new(false);
@@ -180,10 +180,12 @@ fn swap_many(bed: &Bed, count: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     Ok(memory)
 }
 
-/// The same load on a node with one plugin; on one with 500, over the route of one of them; and over all of their routes.
+/// The same load on a node with one plugin; on one with 500, over the route of one of them, and over all of their routes. Those have
+/// no code in common, as plugins in compiled languages; beside them 500 that have all of it, as interpreted ones.
 pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::Result<Vec<Row>> {
-    let alone = Bed::start(binary, &folder.join("one-plugin"), 1)?;
-    let bed = Bed::start(binary, &folder.join("many-plugins"), MANY)?;
+    let alone = Bed::start(binary, &folder.join("one-plugin"), 1, distinct)?;
+    let bed = Bed::start(binary, &folder.join("many-plugins"), MANY, distinct_code)?;
+    let same = Bed::start(binary, &folder.join("same-code"), MANY, distinct)?;
     // Both rotate, which costs the load's generator more than a fixed request.
     let rotating = |bed: &Bed, system, paths| Load {
         beside: None,
@@ -194,21 +196,27 @@ pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::
         rotating(&alone, "1-of-1", 1),
         rotating(&bed, "1-of-500", 1),
         rotating(&bed, "500-of-500", MANY),
+        rotating(&same, "500-same-code", MANY),
     ];
-    let [.., all] = &loads;
-    all.run(&bed.folder, seconds.max(2), CONNECTIONS)?; // makes the instances
-    let mut samples = [const { Vec::new() }; 3];
+    for load in &loads[2..] {
+        load.run(&bed.folder, seconds.max(2), CONNECTIONS)?; // makes the instances
+    }
+    let mut samples = [const { Vec::new() }; 4];
     for _ in 0..rounds {
         for (load, samples) in loads.iter().zip(&mut samples) {
             samples.push(load.run(&bed.folder, seconds, CONNECTIONS)?);
         }
     }
-    let memory = Row {
-        case: "many-plugins".into(),
-        system: "500-plugins".into(),
-        rss_bytes: Some(resident_bytes(bed.node.guard.id())? as f64),
-        ..Row::default()
-    };
+    let memory = [("500-plugins", &bed), ("500-plugins-same-code", &same)];
+    let memory = memory.map(|(system, bed)| {
+        Ok(Row {
+            case: "many-plugins".into(),
+            system: system.into(),
+            rss_bytes: Some(own_bytes(bed.node.guard.id())? as f64),
+            ..Row::default()
+        })
+    });
+    let memory = memory.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let figures = |system: &str, samples: &[Sample]| Row {
         case: "many-plugins".into(),
         cpu_us_per_request: Some(median(samples.iter().map(|sample| sample.cpu_us))),
@@ -216,7 +224,7 @@ pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::
     };
     let rows = loads.iter().zip(&samples);
     let rows = rows.map(|(load, samples)| figures(load.system, samples));
-    Ok(rows.chain([memory]).collect())
+    Ok(rows.chain(memory).collect())
 }
 
 fn latencies(system: &str, samples: &[Sample]) -> Row {
@@ -239,7 +247,13 @@ struct Bed {
 }
 
 impl Bed {
-    fn start(binary: &Path, folder: &Path, plugins: u32) -> anyhow::Result<Self> {
+    /// Each plugin is what `distinct` makes of the same component.
+    fn start(
+        binary: &Path,
+        folder: &Path,
+        plugins: u32,
+        distinct: fn(&[u8]) -> Vec<u8>,
+    ) -> anyhow::Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?; // what an earlier run compiled would be found there
         }
@@ -375,6 +389,36 @@ fn distinct(component: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The component with a number of its own in its code.
+///
+/// Source: the guest, which has [`NUMBER`] once, as an i64.const; the core specification's binary format for that (LEB128).
+fn distinct_code(component: &[u8]) -> Vec<u8> {
+    use std::sync::atomic::AtomicU32;
+    static SERIAL: AtomicU32 = AtomicU32::new(1);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let (before, after) = (leb128(NUMBER), leb128(NUMBER ^ i64::from(serial)));
+    let mut places = component.windows(before.len());
+    let place = places.position(|octets| octets == before);
+    let place = place.expect("the guest has the number");
+    let mut bytes = component.to_vec();
+    bytes[place..place + after.len()].copy_from_slice(&after); // as long: they begin with the same bits
+    bytes
+}
+
+fn leb128(mut number: i64) -> Vec<u8> {
+    let mut octets = Vec::new();
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        // The sign is that of the last octet's highest bit.
+        if number == i64::from(low & 0x40 != 0).wrapping_neg() {
+            octets.push(low);
+            return octets;
+        }
+        octets.push(low | 0x80);
+    }
+}
+
 fn bar(steps: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(steps);
     let style = "{spinner} {msg:32} {bar:30} {pos}/{len} · {eta} left";
@@ -388,5 +432,7 @@ fn bar(steps: u64, what: &str) -> ProgressBar {
 const CONNECTIONS: u32 = 16;
 const SWAPS: u64 = 20;
 const MANY: u32 = 500;
+/// What the guest has in its code.
+const NUMBER: i64 = 0x5469_6465_6761_7465;
 /// Interpreters are compiled for seconds.
 const LARGE: usize = 1 << 20;
