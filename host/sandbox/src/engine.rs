@@ -10,6 +10,7 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
+use crate::compiled_functions::CompiledFunctions;
 use crate::limits::TABLE_ELEMENTS_MAX;
 
 /// What the embedder chooses about the engines.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub artifacts: Option<std::path::PathBuf>,
     /// What they may take there, in bytes; those not used for longest go first.
     pub artifact_bytes_max: u64,
+    /// What single compiled functions may take in memory, in bytes, so that later versions with the same are loaded sooner.
+    pub function_bytes_max: u64,
     /// Gives back to the system what the calling thread's heap does not need; called where much was allocated for a while.
     pub give_back: fn(),
 }
@@ -34,6 +37,7 @@ impl Default for Settings {
             memory_bytes_max: 1 << 30,
             artifacts: None,
             artifact_bytes_max: 2 << 30,
+            function_bytes_max: 64 << 20, // two interpreters: Python has 33 MiB, JavaScript 7
             give_back: || {},
         }
     }
@@ -51,8 +55,14 @@ pub(crate) struct TickingEngine {
 impl TickingEngine {
     /// An engine with or without the component model's own concurrency, which costs a call three to five times as much
     /// and which only `wasi:http` 0.3 functions need.
-    pub(crate) fn new(settings: &Settings, concurrency: bool) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config(settings, concurrency))?;
+    pub(crate) fn new(
+        settings: &Settings,
+        concurrency: bool,
+        functions: Arc<CompiledFunctions>,
+    ) -> wasmtime::Result<Self> {
+        let mut config = config(settings, concurrency);
+        config.enable_incremental_compilation(functions)?;
+        let engine = Engine::new(&config)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (ticking, stopped) = (engine.weak(), stop.clone());
         thread::Builder::new().name("epoch".into()).spawn(move || {

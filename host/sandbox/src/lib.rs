@@ -16,6 +16,7 @@ pub mod binding;
 pub mod bindings;
 pub mod capabilities;
 mod circuit;
+mod compiled_functions;
 mod compilers;
 pub mod component;
 mod debug_information;

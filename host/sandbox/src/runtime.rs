@@ -11,6 +11,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use crate::artifact::{Artifacts, compatibility, content_hash};
 use crate::bindings::gateway::tidegate::gateway as imports;
 use crate::bindings::keyvalue::wasi::keyvalue;
+use crate::compiled_functions::CompiledFunctions;
 use crate::compilers::Compilers;
 use crate::component::{Handles, Inspection, LoadError, PACKAGE, Plugin};
 use crate::engine::{Settings, TickingEngine};
@@ -30,6 +31,7 @@ pub struct Runtime {
     waiting: Linker<StepState>,
     functions: Linker<FunctionState>,
     artifacts: Option<Artifacts>,
+    compiled: Arc<CompiledFunctions>,
     code: SharedCode,
     compilers: Compilers,
 }
@@ -60,7 +62,9 @@ impl Runtime {
     ///
     /// See [`RuntimeError`].
     pub fn new(settings: Settings) -> Result<Self, RuntimeError> {
-        let plain = TickingEngine::new(&settings, false).map_err(RuntimeError::Engine)?;
+        let compiled = Arc::new(CompiledFunctions::new(settings.function_bytes_max));
+        let plain = TickingEngine::new(&settings, false, compiled.clone());
+        let plain = plain.map_err(RuntimeError::Engine)?;
         let artifacts = match &settings.artifacts {
             None => None,
             Some(path) => Some(Artifacts::open(path, settings.artifact_bytes_max).map_err(
@@ -78,6 +82,7 @@ impl Runtime {
             concurrent: OnceLock::new(),
             plain,
             artifacts,
+            compiled,
             code: SharedCode::default(),
             compilers: Compilers::start(settings.give_back).map_err(RuntimeError::Compilers)?,
             settings,
@@ -183,11 +188,13 @@ impl Runtime {
 
     fn concurrent(&self) -> Result<&TickingEngine, LoadError> {
         if self.concurrent.get().is_none() {
-            let engine = TickingEngine::new(&self.settings, true).map_err(|error| {
-                LoadError::Compile(format!(
-                    "the engine for wasi:http 0.3 does not start: {error:#}"
-                ))
-            })?;
+            let engine = TickingEngine::new(&self.settings, true, self.compiled.clone()).map_err(
+                |error| {
+                    LoadError::Compile(format!(
+                        "the engine for wasi:http 0.3 does not start: {error:#}"
+                    ))
+                },
+            )?;
             _ = self.concurrent.set(engine); // another thread may have been first: then its engine serves
         }
         Ok(self.concurrent.get().expect("set above"))
