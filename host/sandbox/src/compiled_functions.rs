@@ -13,12 +13,12 @@ use moka::sync::Cache;
 use wasmtime::CacheStore;
 
 /// The functions, by what the compiler hashes of each.
-pub(crate) struct CompiledFunctions(Cache<Box<[u8]>, Arc<[u8]>>);
+pub(crate) struct CompiledFunctions(Cache<Arc<[u8]>, Arc<[u8]>>);
 
 impl CompiledFunctions {
     /// Keeps at most `bytes_max`.
     pub(crate) fn new(bytes_max: u64) -> Self {
-        let weigh = |key: &Box<[u8]>, function: &Arc<[u8]>| {
+        let weigh = |key: &Arc<[u8]>, function: &Arc<[u8]>| {
             u32::try_from(key.len() + function.len()).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder()

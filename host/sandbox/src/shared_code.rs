@@ -40,7 +40,13 @@ impl SharedCode {
     ///
     /// What the system said when the code was to be put in its place: the component is not to be used then.
     pub(crate) fn share(&self, component: &Component) -> io::Result<Code> {
-        let pieces = component.text().chunks(PIECE);
+        let text = component.text();
+        // SAFETY: it has no requirement.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        if !text.as_ptr().addr().is_multiple_of(page) || !text.len().is_multiple_of(page) {
+            return Ok(Code { _pieces: vec![] }); // something else is on its pages
+        }
+        let pieces = text.chunks(PIECE);
         let _pieces = pieces
             .map(|text| self.piece(text))
             .collect::<Result<_, _>>()?;

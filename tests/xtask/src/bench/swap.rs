@@ -20,14 +20,14 @@ use crate::cargo;
 use crate::node::{self, Node};
 use crate::process::{own_bytes, resident_bytes, root, said};
 
-/// A swap of versions that were never compiled here: from the first byte of the component to the answer that it takes traffic; and
+/// A swap of versions that were never compiled here, but most of whose functions were: from the first byte of the component to the answer that it takes traffic; and
 /// with what an operator types, from a registry that it was pushed to. Beside them how long only compiling takes. Then the
 /// latencies of a second with a swap in it beside the second before, with half the load that the node can bear, and with all of it.
 pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
-    let bed = Bed::start(binary, &folder.join("swap"), 1, distinct)?;
+    let bed = Bed::start(binary, &folder.join("swap"), 1, distinct_code)?;
     let registry = Registry::start(&bed.folder)?;
     let mut rows = Vec::new();
-    for (system, component) in components()? {
+    for (system, component, distinct) in components()? {
         let (mut took, mut bare, mut pushed) = (Vec::new(), Vec::new(), Vec::new());
         let samples = if component.len() > LARGE { 3 } else { SWAPS };
         let bar = bar(samples, &format!("swap {system}"));
@@ -60,7 +60,7 @@ pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Ro
         }
     }
     let load = bed.load("swap", "quiet-second", "/s/p0");
-    bed.swap("p0", &distinct(&guest()?))?; // JavaScript's, which was the last one, lets nobody through
+    bed.swap("p0", &distinct_code(&guest()?))?; // JavaScript's, which was the last one, lets nobody through
     load.run(&bed.folder, 1, CONNECTIONS)?; // the first second warms up
     let half = load.half(&bed.folder, CONNECTIONS)?;
     let rounds = rounds.max(1);
@@ -87,7 +87,7 @@ fn seconds(
         let sample = std::thread::scope(|scope| {
             let running = scope.spawn(&second);
             std::thread::sleep(Duration::from_millis(300)); // in the middle of the second
-            let swapped = bed.swap("p0", &distinct(&component));
+            let swapped = bed.swap("p0", &distinct_code(&component));
             let sample = running
                 .join()
                 .map_err(|_| anyhow::anyhow!("the load panicked"))?;
@@ -124,7 +124,7 @@ fn compile(binary: &Path, folder: &Path, component: &[u8]) -> anyhow::Result<f64
 pub fn leaks(binary: &Path, folder: &Path, count: u32) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for traffic in [false, true] {
-        let bed = Bed::start(binary, &folder.join("swap-memory"), 1, distinct)?;
+        let bed = Bed::start(binary, &folder.join("swap-memory"), 1, distinct_code)?;
         let load = bed.load("swap-memory", "tidegate", "/s/p0");
         let half = load.half(&bed.folder, CONNECTIONS)?;
         let swapped = AtomicBool::new(false);
@@ -157,7 +157,7 @@ pub fn leaks(binary: &Path, folder: &Path, count: u32) -> anyhow::Result<Vec<Row
 /// being compiled takes some for a while.
 fn swap_many(bed: &Bed, count: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     let component = guest()?;
-    let versions: Vec<Vec<u8>> = (0..4).map(|_| distinct(&component)).collect();
+    let versions: Vec<Vec<u8>> = (0..4).map(|_| distinct_code(&component)).collect();
     let mut memory = Vec::new();
     let (early, mut least) = (500.min(count), u64::MAX);
     let bar = bar(u64::from(count), "swaps");
@@ -183,7 +183,7 @@ fn swap_many(bed: &Bed, count: u32) -> anyhow::Result<Vec<(u32, u64)>> {
 /// The same load on a node with one plugin; on one with 500, over the route of one of them, and over all of their routes. Those have
 /// no code in common, as plugins in compiled languages; beside them 500 that have all of it, as interpreted ones.
 pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::Result<Vec<Row>> {
-    let alone = Bed::start(binary, &folder.join("one-plugin"), 1, distinct)?;
+    let alone = Bed::start(binary, &folder.join("one-plugin"), 1, distinct_code)?;
     let bed = Bed::start(binary, &folder.join("many-plugins"), MANY, distinct_code)?;
     let same = Bed::start(binary, &folder.join("same-code"), MANY, distinct)?;
     // Both rotate, which costs the load's generator more than a fixed request.
@@ -252,7 +252,7 @@ impl Bed {
         binary: &Path,
         folder: &Path,
         plugins: u32,
-        distinct: fn(&[u8]) -> Vec<u8>,
+        distinct: Distinct,
     ) -> anyhow::Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?; // what an earlier run compiled would be found there
@@ -354,12 +354,13 @@ fn definition(plugins: u32, count: u32) -> Value {
     json!({"openapi": "3.0.3", "info": {"title": "bench", "version": "1"}, "paths": paths})
 }
 
-/// The plugins that are swapped in: Rust's, and JavaScript's where a test built it.
-fn components() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let mut components = vec![("tidegate-rust".to_owned(), guest()?)];
+/// The plugins that are swapped in, with what makes another version of each: Rust's, whose code changes, and JavaScript's where a
+/// test built it, whose code is the interpreter's.
+fn components() -> anyhow::Result<Vec<(&'static str, Vec<u8>, Distinct)>> {
+    let mut components: Vec<(_, _, Distinct)> = vec![("tidegate-rust", guest()?, distinct_code)];
     let javascript = root().join("target/guests-javascript/authorizer.wasm");
     match fs::read(&javascript) {
-        Ok(component) => components.push(("tidegate-javascript".to_owned(), component)),
+        Ok(component) => components.push(("tidegate-javascript", component, distinct)),
         Err(_) => eprintln!(
             "{} is missing, measuring no JavaScript plugin; to get it: cargo test -p tidegate-tests guests",
             javascript.display()
@@ -371,6 +372,9 @@ fn components() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 fn guest() -> anyhow::Result<Vec<u8>> {
     Ok(fs::read(cargo::build_guest("five-headers")?)?)
 }
+
+/// Makes a version that no other one is the same as.
+type Distinct = fn(&[u8]) -> Vec<u8>;
 
 /// The component with a custom section of its own: it does the same, and has another hash.
 ///
