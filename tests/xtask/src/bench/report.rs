@@ -191,7 +191,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What swaps may cost, and whether they did: a line for each bound whose figures were measured.
+/// What swaps and many plugins may cost, and whether they did: a line for each bound whose figures were measured.
 pub fn verdicts(rows: &[Row]) -> String {
     let figure = |case: &str, system: &str, figure: fn(&Row) -> Option<f64>| {
         let found = rows
@@ -201,6 +201,7 @@ pub fn verdicts(rows: &[Row]) -> String {
     };
     let p99 = |system| figure("swap", system, |row| row.p99_us);
     let p50 = |system| figure("swap", system, |row| row.p50_us);
+    let cpu = |system| figure("many-plugins", system, |row| row.cpu_us_per_request);
     let mut bounds = vec![
         (
             "a Rust plugin's way from a registry into traffic to 300 ms",
@@ -219,6 +220,30 @@ pub fn verdicts(rows: &[Row]) -> String {
             p99("quiet-second"),
             p99("swap-second"),
             P99_RATIO_MAX,
+        ),
+        (
+            "a node with 500 plugins to 3 GiB",
+            Some(MANY_BYTES_MAX),
+            figure("many-plugins", "500-plugins", |row| row.rss_bytes),
+            1.0,
+        ),
+        (
+            "a request to one of 500 plugins to one where it is alone",
+            cpu("1-of-1"),
+            cpu("1-of-500"),
+            MANY_RATIO_MAX,
+        ),
+        (
+            "the same, to all of them in turn",
+            cpu("1-of-1"),
+            cpu("500-of-500"),
+            MANY_RATIO_MAX,
+        ),
+        (
+            "the same, where they have their code in common",
+            cpu("1-of-1"),
+            cpu("500-same-code"),
+            MANY_RATIO_MAX,
         ),
     ];
     for (what, ending) in [
@@ -257,6 +282,9 @@ fn cell(value: Option<f64>, decimals: usize, ratio: Option<f64>) -> String {
 const RUST_SWAP_US_MAX: f64 = 300_000.0;
 const JAVASCRIPT_RATIO_MAX: f64 = 1.5;
 const P99_RATIO_MAX: f64 = 1.5;
+const MANY_BYTES_MAX: f64 = 3.0 * (1u64 << 30) as f64;
+/// No slower, but for what the figures vary.
+const MANY_RATIO_MAX: f64 = 1.1;
 /// What allocators keep is more than nothing.
 const MEMORY_RATIO_MAX: f64 = 1.05;
 
