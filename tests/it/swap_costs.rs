@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate_fixtures::build_javascript;
 use tidegate_tests::{Api, Load, Operation, Pace, TestNode, fixture, until, with_section};
 
 use crate::swap::guarded_node;
@@ -75,35 +76,66 @@ async fn the_code_of_versions_that_serve_no_more_leaves_memory() {
         (code() <= before).then_some(())
     })
     .await;
+    // Each has one piece, of which there is one copy.
+    let files = fs::read_dir(format!("/proc/{}/fd", node.id())).unwrap();
+    let files = files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok());
+    let copies = files.filter(|file| file.to_string_lossy().contains(SHARED_CODE));
+    assert!(copies.count() <= 1);
 }
 
 #[tokio::test]
 async fn code_that_plugins_have_in_common_is_once_in_memory() {
     let component = fs::read(fixture("allow")).unwrap();
+    let files = shared_files(&node_with_versions(&component).await);
+    // The first one's code is its own, the others have one.
+    assert!(files.values().any(|mapped| mapped.len() == 2), "{files:?}");
+}
+
+#[tokio::test]
+async fn javascript_plugins_have_the_interpreters_code_in_common() {
+    let component = fs::read(build_javascript("authorizer")).unwrap();
+    let files = shared_files(&node_with_versions(&component).await);
+    let of_two = files.values().filter(|mapped| mapped.len() == 2);
+    let of_two: Vec<usize> = of_two.map(|mapped| mapped[0]).collect();
+    assert!(of_two.iter().sum::<usize>() > 3 << 20, "{files:?}");
+    assert!(of_two.len() > 3, "it has several pieces: {files:?}");
+}
+
+/// A node with three plugins that have their code in common, each of which lets `let-me-in` in.
+async fn node_with_versions(component: &[u8]) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
     let (mut setup, mut api) = (TestNode::with(""), Api::new());
-    for plugin in ["one", "two", "three"] {
+    for plugin in VERSIONS {
         let file = folder.path().join(plugin);
-        fs::write(&file, with_section(component.clone(), "name", plugin)).unwrap();
+        fs::write(&file, with_section(component.to_vec(), "name", plugin)).unwrap();
         setup = setup.plugin(plugin, &file);
         let binding = json!({ "step": "authorizer", "plugin": plugin });
         let operation = Operation::mock("hello").binding(binding);
         api = api.route(&format!("GET /{plugin}"), operation);
     }
     let node = setup.api(&api).start().await;
+    for plugin in VERSIONS {
+        let request = node.build("GET", &format!("/test/{plugin}"));
+        let request = request.header("authorization", "let-me-in");
+        node.ask(request).await.assert_status(200);
+    }
+    node
+}
+
+/// The files in memory that code is mapped from, and how much of each at every place. Source: proc_pid_maps(5).
+fn shared_files(node: &TestNode) -> BTreeMap<String, Vec<usize>> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", node.id())).unwrap();
-    // Their files in memory: the first one's code is its own, the others have one. Source: proc_pid_maps(5).
-    let shared = maps.lines().filter(|line| line.contains(SHARED_CODE));
-    let mut files = BTreeMap::<_, usize>::new();
-    for line in shared {
-        *files.entry(line.split_whitespace().nth(4)).or_default() += 1;
+    let mut files = BTreeMap::<_, Vec<_>>::new();
+    for line in maps.lines().filter(|line| line.contains(SHARED_CODE)) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (first, end) = words[0].split_once('-').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        let length = number(end) - number(first);
+        files.entry(words[4].to_owned()).or_default().push(length);
     }
-    assert!(files.values().any(|mappings| *mappings == 2), "{maps}");
-    for plugin in ["one", "two", "three"] {
-        node.get(&format!("/test/{plugin}"))
-            .await
-            .assert_status(200);
-    }
+    files
 }
 
 #[tokio::test]
@@ -149,6 +181,7 @@ async fn leaves_no_memory(load: bool) {
     );
 }
 
+const VERSIONS: [&str; 3] = ["one", "two", "three"];
 const SHARED_CODE: &str = "/memfd:tidegate-code";
 /// Far less than a node built for tests can serve: where all of a core is in use, any work shows.
 const PER_SECOND: u32 = 500;

@@ -31,8 +31,8 @@ pub struct Runtime {
     waiting: Linker<StepState>,
     functions: Linker<FunctionState>,
     artifacts: Option<Artifacts>,
-    compiled: Arc<CompiledFunctions>,
-    code: SharedCode,
+    compiled_functions: Arc<CompiledFunctions>,
+    shared_code: SharedCode,
     compilers: Compilers,
 }
 
@@ -62,8 +62,8 @@ impl Runtime {
     ///
     /// See [`RuntimeError`].
     pub fn new(settings: Settings) -> Result<Self, RuntimeError> {
-        let compiled = Arc::new(CompiledFunctions::new(settings.function_bytes_max));
-        let plain = TickingEngine::new(&settings, false, compiled.clone());
+        let compiled_functions = Arc::new(CompiledFunctions::new(settings.function_bytes_max));
+        let plain = TickingEngine::new(&settings, false, compiled_functions.clone());
         let plain = plain.map_err(RuntimeError::Engine)?;
         let artifacts = match &settings.artifacts {
             None => None,
@@ -82,8 +82,8 @@ impl Runtime {
             concurrent: OnceLock::new(),
             plain,
             artifacts,
-            compiled,
-            code: SharedCode::default(),
+            compiled_functions,
+            shared_code: SharedCode::default(),
             compilers: Compilers::start(settings.give_back).map_err(RuntimeError::Compilers)?,
             settings,
         })
@@ -188,13 +188,12 @@ impl Runtime {
 
     fn concurrent(&self) -> Result<&TickingEngine, LoadError> {
         if self.concurrent.get().is_none() {
-            let engine = TickingEngine::new(&self.settings, true, self.compiled.clone()).map_err(
-                |error| {
+            let engine = TickingEngine::new(&self.settings, true, self.compiled_functions.clone())
+                .map_err(|error| {
                     LoadError::Compile(format!(
                         "the engine for wasi:http 0.3 does not start: {error:#}"
                     ))
-                },
-            )?;
+                })?;
             _ = self.concurrent.set(engine); // another thread may have been first: then its engine serves
         }
         Ok(self.concurrent.get().expect("set above"))
@@ -202,8 +201,8 @@ impl Runtime {
 
     fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<Loaded, LoadError> {
         let hash = content_hash(bytes);
-        let component = self.compiled(engine, bytes, &hash)?;
-        let code = self.code.share(&component).map_err(|error| {
+        let component = self.read_or_compile(engine, bytes, &hash)?;
+        let code = self.shared_code.share(&component).map_err(|error| {
             LoadError::Compile(format!("its machine code cannot be mapped: {error}"))
         })?;
         Ok(Loaded {
@@ -214,7 +213,12 @@ impl Runtime {
     }
 
     /// Compiled code, from the cache or new.
-    fn compiled(&self, engine: &Engine, bytes: &[u8], hash: &str) -> Result<Component, LoadError> {
+    fn read_or_compile(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        hash: &str,
+    ) -> Result<Component, LoadError> {
         if let Some(code) = self
             .artifacts
             .as_ref()

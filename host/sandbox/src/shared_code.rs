@@ -1,9 +1,9 @@
-//! Machine code that several components have in common, once in memory.
+//! Machine code that several components have in common, in one copy.
 //!
 //! Plugins of one interpreter differ in the program that they carry, which is data. Their code is the same to the octet, 3.5 MiB
 //! for JavaScript, or but for some of what their toolchain generates, of 16 MiB for Python. So the second component with the
-//! same piece of code, and every one after it, gets it from one copy, at an address of its own. It is also once in the
-//! processor's cache, however many plugins take turns.
+//! same piece of code, and every one after it, gets it from one copy, at an address of its own. So it is in memory twice at the
+//! most, and hardly more often in the processor's cache, however many plugins take turns.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,23 +13,36 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use aws_lc_rs::digest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
 
 /// The pieces of all components that are loaded, by their SHA-256.
-#[derive(Default)]
 pub(crate) struct SharedCode {
     known: Mutex<HashMap<[u8; digest::SHA256_OUTPUT_LEN], Weak<Piece>>>,
+    /// How many more there may be. Beyond that, code is not shared.
+    copies: Arc<Semaphore>,
+    mappings: Arc<Semaphore>,
 }
 
 /// What a component holds while it is loaded: later ones with the same code find it by that.
 pub(crate) struct Code {
-    _pieces: Vec<Arc<Piece>>,
+    _pieces: Vec<(Arc<Piece>, Option<OwnedSemaphorePermit>)>,
 }
 
 /// A piece of code that components have in common. The copy is there from the second one on.
 #[derive(Default)]
 struct Piece {
-    copy: Mutex<Option<File>>,
+    copy: Mutex<Option<(File, OwnedSemaphorePermit)>>,
+}
+
+impl Default for SharedCode {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            copies: Arc::new(Semaphore::new(COPIES_MAX)),
+            mappings: Arc::new(Semaphore::new(MAPPINGS_MAX)),
+        }
+    }
 }
 
 impl SharedCode {
@@ -44,7 +57,7 @@ impl SharedCode {
         // SAFETY: it has no requirement.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         if !text.as_ptr().addr().is_multiple_of(page) || !text.len().is_multiple_of(page) {
-            return Ok(Code { _pieces: vec![] }); // something else is on its pages
+            return Ok(Code { _pieces: vec![] }); // something else is on its first or last page
         }
         let pieces = text.chunks(PIECE);
         let _pieces = pieces
@@ -53,7 +66,7 @@ impl SharedCode {
         Ok(Code { _pieces })
     }
 
-    fn piece(&self, text: &[u8]) -> io::Result<Arc<Piece>> {
+    fn piece(&self, text: &[u8]) -> io::Result<(Arc<Piece>, Option<OwnedSemaphorePermit>)> {
         let hash = digest::digest(&digest::SHA256, text);
         let hash = hash.as_ref().try_into().expect("as long as its name says");
         let piece = {
@@ -62,25 +75,35 @@ impl SharedCode {
             let Some(piece) = known.get(&hash).and_then(Weak::upgrade) else {
                 let first = Arc::default();
                 known.insert(hash, Arc::downgrade(&first));
-                return Ok(first);
+                return Ok((first, None));
             };
             piece
         };
-        match piece.map(text) {
-            Ok(mapped) => mapped.put_in_place_of(text)?,
-            Err(error) => tracing::debug!(%error, "the code of a component is not shared"),
-        }
-        Ok(piece)
+        let mapping = self.mappings.clone().try_acquire_owned();
+        let mapped = mapping
+            .map_err(io::Error::other)
+            .and_then(|mapping| Ok((piece.map(text, &self.copies)?, mapping)));
+        let mapping = match mapped {
+            Ok((mapped, mapping)) => mapped.put_in_place_of(text)?.then_some(mapping),
+            Err(error) => {
+                tracing::debug!(%error, "the code of a component is not shared");
+                None
+            }
+        };
+        Ok((piece, mapping))
     }
 }
 
 impl Piece {
     /// Maps the copy, which is made of `text` where there is none yet.
-    fn map(&self, text: &[u8]) -> io::Result<Mapped> {
+    fn map(&self, text: &[u8], copies: &Arc<Semaphore>) -> io::Result<Mapped> {
         let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
-        let copy = match &mut *copy {
+        let (copy, _) = match &mut *copy {
             Some(copy) => copy,
-            none => none.insert(sealed(text)?),
+            none => {
+                let permit = copies.clone().try_acquire_owned();
+                none.insert((sealed(text)?, permit.map_err(io::Error::other)?))
+            }
         };
         Mapped::new(copy, text.len())
     }
@@ -136,27 +159,31 @@ impl Mapped {
         }
     }
 
-    /// Moves the mapping to where `text` is. Source: mremap(2).
-    fn put_in_place_of(self, text: &[u8]) -> io::Result<()> {
+    /// Moves the mapping to where `text` is, or leaves all as it was where the system refuses that. Source: mremap(2).
+    ///
+    /// # Errors
+    ///
+    /// It failed, and `text` is no more.
+    fn put_in_place_of(self, text: &[u8]) -> io::Result<bool> {
+        let place = text.as_ptr().cast_mut().cast::<libc::c_void>();
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: `text` is of the text section of a component that is being loaded: whole pages of wasmtime's own mapping,
         // readable and executable, in which nothing runs yet and nothing will be written. After the call they hold the same octets,
-        // with the same protection; wasmtime unmaps them by their address, as it would have before.
-        let moved = unsafe {
-            libc::mremap(
-                self.address,
-                self.length,
-                self.length,
-                flags,
-                text.as_ptr().cast_mut().cast::<libc::c_void>(),
-            )
-        };
-        match moved {
-            libc::MAP_FAILED => Err(io::Error::last_os_error()),
-            _ => {
-                std::mem::forget(self); // it is the component's now
-                Ok(())
+        // with the same protection (wasmtime adds to it for branch targets, which this engine does not ask for); wasmtime unmaps
+        // them by their address, as it would have before.
+        let moved = unsafe { libc::mremap(self.address, self.length, self.length, flags, place) };
+        if moved != libc::MAP_FAILED {
+            std::mem::forget(self); // it is the component's now
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        // SAFETY: it changes nothing, and fails where not all of it is mapped.
+        match unsafe { libc::msync(place, text.len(), libc::MS_ASYNC) } {
+            0 => {
+                tracing::debug!(%error, "the code of a component is not shared");
+                Ok(false)
             }
+            _ => Err(error),
         }
     }
 }
@@ -168,6 +195,10 @@ impl Drop for Mapped {
     }
 }
 
+/// Each has a descriptor.
+const COPIES_MAX: usize = 256;
+/// Linux gives a process 65,530, of which the pools and the heap need most.
+const MAPPINGS_MAX: usize = 16_384;
 /// What is compared as a whole, in octets: whole pages, more than most plugins have, and a fraction of an interpreter.
 const PIECE: usize = 1 << 20;
 

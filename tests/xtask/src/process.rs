@@ -141,8 +141,8 @@ fn kibibytes(text: &str, name: &str) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// What a process takes of the memory, where a page that is mapped at several places counts once. Source: proc(5),
-/// `/proc/pid/smaps_rollup`.
+/// What a process takes of the memory (its proportional set): a page that it maps at several places counts once, and one that it
+/// shares with other processes in part. Source: proc(5), `/proc/pid/smaps_rollup`.
 pub fn own_bytes(pid: u32) -> anyhow::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     kibibytes(&rollup, "Pss:")

@@ -403,6 +403,7 @@ static GUESTS: [Guest; 9] = [
             "guests::javascript_",
             "sdk::javascript_",
             "sdk::typescript_",
+            "swap_costs::javascript_",
             "toolchains::javascript_",
         ],
         get: "Node.js with npm, from https://nodejs.org or your distribution",

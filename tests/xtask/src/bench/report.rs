@@ -206,13 +206,13 @@ pub fn verdicts(rows: &[Row]) -> String {
         (
             "a Rust plugin's way from a registry into traffic to 300 ms",
             Some(RUST_SWAP_US_MAX),
-            p50("tidegate-rust-pushed"),
+            p50("tidegate-rust-first"),
             1.0,
         ),
         (
             "a JavaScript plugin's to its bare compile time",
             p50("tidegate-javascript-bare"),
-            p50("tidegate-javascript-pushed"),
+            p50("tidegate-javascript-first"),
             JAVASCRIPT_RATIO_MAX,
         ),
         (
@@ -234,13 +234,13 @@ pub fn verdicts(rows: &[Row]) -> String {
             MANY_RATIO_MAX,
         ),
         (
-            "the same, to all of them in turn",
+            "a request to each of 500 plugins in turn to one where it is alone",
             cpu("1-of-1"),
             cpu("500-of-500"),
             MANY_RATIO_MAX,
         ),
         (
-            "the same, where they have their code in common",
+            "the same of plugins that have their code in common",
             cpu("1-of-1"),
             cpu("500-same-code"),
             MANY_RATIO_MAX,
@@ -283,7 +283,8 @@ const RUST_SWAP_US_MAX: f64 = 300_000.0;
 const JAVASCRIPT_RATIO_MAX: f64 = 1.5;
 const P99_RATIO_MAX: f64 = 1.5;
 const MANY_BYTES_MAX: f64 = 3.0 * (1u64 << 30) as f64;
-/// No slower, but for what the figures vary.
+/// What is aimed at, no slower but for what the figures vary. Where each has its own code and all take turns, it is for the
+/// processor's cache to hold all of it.
 const MANY_RATIO_MAX: f64 = 1.1;
 /// What allocators keep is more than nothing.
 const MEMORY_RATIO_MAX: f64 = 1.05;
@@ -303,7 +304,7 @@ mod tests {
             ..Row::default()
         };
         let rows = [
-            row("swap", "tidegate-rust-pushed", Some(150_000.0), None),
+            row("swap", "tidegate-rust-first", Some(150_000.0), None),
             row("swap", "quiet-second", Some(100.0), None),
             row("swap", "swap-second", Some(151.0), None),
             row("swap-memory", "after-500", None, Some(100.0)),
@@ -318,6 +319,19 @@ mod tests {
         assert_eq!(words(&verdicts(&rows)), ["met", "MISSED", "met", "MISSED"]);
         assert_eq!(words(&verdicts(&rows[1..2])), Vec::<String>::new());
         assert!(verdicts(&rows).contains("×1.51, at most ×1.50"));
+
+        let many = |system: &str, cpu_us_per_request| Row {
+            cpu_us_per_request,
+            ..row("many-plugins", system, None, Some(4e9))
+        };
+        let rows = [
+            many("1-of-1", Some(10.0)),
+            many("1-of-500", Some(10.5)),
+            many("500-of-500", Some(20.0)),
+            many("500-same-code", Some(11.0)),
+            many("500-plugins", None),
+        ];
+        assert_eq!(words(&verdicts(&rows)), ["MISSED", "met", "MISSED", "met"]);
     }
 
     #[test]

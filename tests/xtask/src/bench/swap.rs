@@ -20,15 +20,17 @@ use crate::cargo;
 use crate::node::{self, Node};
 use crate::process::{own_bytes, resident_bytes, root, said};
 
-/// A swap of versions that were never compiled here, but most of whose functions were: from the first byte of the component to the answer that it takes traffic; and
-/// with what an operator types, from a registry that it was pushed to. Beside them how long only compiling takes. Then the
-/// latencies of a second with a swap in it beside the second before, with half the load that the node can bear, and with all of it.
+/// A swap of versions that were never compiled here: from the first byte of the component to the answer that it takes traffic; with
+/// what an operator types, from a registry that it was pushed to; and so on a node that has compiled no version before (`-first`).
+/// Beside them how long only compiling takes. Then the latencies of a second with a swap in it beside the second before, with half
+/// the load that the node can bear, and with all of it.
 pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let bed = Bed::start(binary, &folder.join("swap"), 1, distinct_code)?;
     let registry = Registry::start(&bed.folder)?;
     let mut rows = Vec::new();
     for (system, component, distinct) in components()? {
-        let (mut took, mut bare, mut pushed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut took, mut bare) = (Vec::new(), Vec::new());
+        let (mut pushed, mut first) = (Vec::new(), Vec::new());
         let samples = if component.len() > LARGE { 3 } else { SWAPS };
         let bar = bar(samples, &format!("swap {system}"));
         for sample in 0..samples {
@@ -39,16 +41,26 @@ pub fn swaps(binary: &Path, folder: &Path, rounds: u32) -> anyhow::Result<Vec<Ro
             took.push(began.elapsed().as_secs_f64() * 1e6);
             if let Some(registry) = &registry {
                 let file = bed.folder.join("pushed.wasm");
-                fs::write(&file, distinct(&component))?;
-                let reference = registry.push(binary, &file, sample)?;
-                let began = Instant::now();
-                bed.swap_from(binary, "p0", &reference)?;
-                pushed.push(began.elapsed().as_secs_f64() * 1e6);
+                let swap = |bed: &Bed| {
+                    fs::write(&file, distinct(&component))?;
+                    let reference = registry.push(binary, &file, sample)?;
+                    let began = Instant::now();
+                    bed.swap_from(binary, "p0", &reference)?;
+                    anyhow::Ok(began.elapsed().as_secs_f64() * 1e6)
+                };
+                pushed.push(swap(&bed)?);
+                let fresh = Bed::start(binary, &folder.join("swap-first"), 1, distinct_code)?;
+                first.push(swap(&fresh)?);
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let all = [("-bare", bare), ("", took), ("-pushed", pushed)];
+        let all = [
+            ("-bare", bare),
+            ("", took),
+            ("-pushed", pushed),
+            ("-first", first),
+        ];
         for (which, took) in all.into_iter().filter(|(_, took)| !took.is_empty()) {
             rows.push(Row {
                 case: "swap".into(),
@@ -180,8 +192,8 @@ fn swap_many(bed: &Bed, count: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     Ok(memory)
 }
 
-/// The same load on a node with one plugin; on one with 500, over the route of one of them, and over all of their routes. Those have
-/// no code in common, as plugins in compiled languages; beside them 500 that have all of it, as interpreted ones.
+/// The same load on a node with one plugin; on one with 500, over the route of one of them, and over all of their routes. Those
+/// have no code in common, as plugins in compiled languages; beside them 500 that have all of it, as interpreted ones.
 pub fn many(binary: &Path, folder: &Path, rounds: u32, seconds: u32) -> anyhow::Result<Vec<Row>> {
     let alone = Bed::start(binary, &folder.join("one-plugin"), 1, distinct_code)?;
     let bed = Bed::start(binary, &folder.join("many-plugins"), MANY, distinct_code)?;
@@ -400,7 +412,10 @@ fn distinct_code(component: &[u8]) -> Vec<u8> {
     use std::sync::atomic::AtomicU32;
     static SERIAL: AtomicU32 = AtomicU32::new(1);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let (before, after) = (leb128(NUMBER), leb128(NUMBER ^ i64::from(serial)));
+    let (before, after) = (
+        signed_leb128(NUMBER),
+        signed_leb128(NUMBER ^ i64::from(serial)),
+    );
     let mut places = component.windows(before.len());
     let place = places.position(|octets| octets == before);
     let place = place.expect("the guest has the number");
@@ -409,7 +424,7 @@ fn distinct_code(component: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn leb128(mut number: i64) -> Vec<u8> {
+fn signed_leb128(mut number: i64) -> Vec<u8> {
     let mut octets = Vec::new();
     loop {
         let low = (number & 0x7f) as u8;

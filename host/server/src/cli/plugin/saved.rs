@@ -13,7 +13,10 @@ pub fn is_source(folder: &Path, path: &Path) -> bool {
         let part = part.as_os_str().to_string_lossy();
         part.starts_with('.') || MADE.contains(&&*part)
     };
-    inside.components().next().is_some() && !inside.components().any(made)
+    let beside = inside
+        .extension()
+        .is_some_and(|kind| BESIDE.iter().any(|beside| kind == *beside));
+    inside.components().next().is_some() && !beside && !inside.components().any(made)
 }
 
 /// The author's file that was saved last, by its path in the folder, where that was after `since`. What cannot be read is
@@ -39,6 +42,8 @@ pub fn last(folder: &Path, since: SystemTime) -> Option<PathBuf> {
     (saved > since).then(|| inside.to_owned())
 }
 
+/// What is no part of a component: keys that sign it, others' components, and what people read.
+const BESIDE: &[&str] = &["key", "pub", "wasm", "md"];
 /// What builds write, beside what is hidden.
 const MADE: &[&str] = &[
     "build",
@@ -68,6 +73,8 @@ mod tests {
             ("/p/target/release/x", false),
             ("/p/node_modules/a/b.js", false),
             ("/p/Cargo.lock", false),
+            ("/p/team.key", false),
+            ("/p/README.md", false),
             ("/p/.plugin.py.swp", false),
             ("/q/src/lib.rs", false),
         ];
