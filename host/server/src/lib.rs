@@ -13,6 +13,7 @@ pub mod cli;
 mod configuration;
 mod control;
 pub mod deploy;
+mod descriptors;
 pub mod drain;
 mod durable;
 pub mod identity;

@@ -26,6 +26,7 @@ use crate::cache::disk::{self, Disk};
 use crate::cache::store::Store;
 use crate::control::{self, Control, Signals, draw_up, followed_node};
 use crate::deploy::{Deployed, Deployer};
+use crate::descriptors;
 use crate::drain::{self, Drain, Outcome};
 use crate::link::dial::Dialer;
 use crate::link::host::{Host, Shared};
@@ -96,6 +97,7 @@ struct Starting<'a> {
 impl Starting<'_> {
     async fn run(self, ready: impl FnOnce(&Ready)) -> Result<()> {
         let Self { path, node, began } = self;
+        descriptors::take_all();
         let workers = node.threads.map_or_else(cores, usize::from);
         let name = node.name.clone().unwrap_or_else(host_name);
         let own = node;
