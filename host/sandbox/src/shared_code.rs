@@ -102,7 +102,8 @@ impl Piece {
             Some(copy) => copy,
             none => {
                 let permit = copies.clone().try_acquire_owned();
-                none.insert((sealed(text)?, permit.map_err(io::Error::other)?))
+                let permit = permit.map_err(io::Error::other)?;
+                none.insert((sealed(text)?, permit))
             }
         };
         Mapped::new(copy, text.len())
