@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counters of one binding or function.
+/// Counters of one binding or function. What every call adds to comes first, on one line of the processor's cache.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct Account {
     calls: AtomicU64,
     nanoseconds: AtomicU64,

@@ -8,7 +8,7 @@ use crate::account::Account;
 use crate::bindings::gateway::exports::tidegate::gateway as exports;
 use crate::capabilities::Services;
 use crate::capabilities::shared_cache::SharedCache;
-use crate::component::{PACKAGE, Plugin, Step, VERSION};
+use crate::component::{Needs, PACKAGE, Plugin, Step, VERSION};
 use crate::exchange::Reading;
 use crate::fault::Fault;
 use crate::grants::Grants;
@@ -49,6 +49,8 @@ pub struct Binding {
     pub(crate) reuse: bool,
     /// The step that is called.
     pub step: Step,
+    /// The plugin's, beside what else a call reads.
+    pub needs: Needs,
     /// What its instances asked for when they were configured.
     pub setup: Setup,
     /// What it has done so far.
@@ -168,6 +170,7 @@ impl Binding {
         let mut binding = Self {
             account: core.account.clone(),
             core,
+            needs: plugin.needs,
             plugin,
             exports,
             reuse,

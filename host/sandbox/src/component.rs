@@ -79,12 +79,23 @@ impl fmt::Display for Step {
     }
 }
 
+/// What a plugin needs for its calls, as what it imports tells. Read for each request, so bindings have a copy at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    /// Any function that it imports may wait: it is called in the form that gives way to others only.
+    pub waits: bool,
+    /// It reads the bodies of requests: only then does the embedder collect them.
+    pub request_body: bool,
+    /// It reads the bodies of responses.
+    pub response_body: bool,
+}
+
 /// A compiled plugin: a component that implements one or more steps.
 pub struct Plugin {
     pub(crate) inspection: Inspection,
     pub(crate) pre: InstancePre<StepState>,
-    /// Whether any function that it imports may wait: such a plugin is called in the asynchronous form only.
-    pub(crate) waits: bool,
+    /// How its calls are made.
+    pub needs: Needs,
     /// SHA-256 of the component, in hex.
     pub hash: String,
     /// Size of the machine code, in bytes.
@@ -113,21 +124,6 @@ impl Plugin {
         self.inspection.cases.as_deref()
     }
 
-    /// Whether it reads the bodies of requests: only then does the embedder collect them.
-    pub fn reads_request_body(&self) -> bool {
-        self.inspection.imports_interface("request-body")
-    }
-
-    /// Whether it reads the bodies of responses.
-    pub fn reads_response_body(&self) -> bool {
-        self.inspection.imports_interface("response-body")
-    }
-
-    /// Whether its calls can wait, and are made in the form that gives way to others.
-    pub fn waits(&self) -> bool {
-        self.waits
-    }
-
     /// The names of what it imports, with versions.
     pub fn imports(&self) -> impl Iterator<Item = &str> {
         self.inspection.imports.iter().map(String::as_str)
@@ -138,7 +134,7 @@ impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin")
             .field("hash", &self.hash)
-            .field("waits", &self.waits)
+            .field("needs", &self.needs)
             .finish_non_exhaustive()
     }
 }
@@ -360,7 +356,7 @@ impl Inspection {
         }
     }
 
-    fn imports_interface(&self, interface: &str) -> bool {
+    pub(crate) fn imports_interface(&self, interface: &str) -> bool {
         self.imports
             .contains(&format!("{PACKAGE}/{interface}@{VERSION}"))
     }

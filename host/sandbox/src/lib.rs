@@ -39,7 +39,7 @@ mod wasi;
 pub use account::{Account, Capability};
 pub use binding::{BindError, Binding, BindingOptions, Decision, Kept, Setup};
 pub use capabilities::Services;
-pub use component::{Inspection, LoadError, Plugin, Step};
+pub use component::{Inspection, LoadError, Needs, Plugin, Step};
 pub use engine::Settings;
 pub use exchange::{Exchange, Reading};
 pub use fault::Fault;

@@ -23,6 +23,7 @@ pub struct Pool {
     binding: Arc<Binding>,
     idle: RefCell<Vec<Instance>>,
     in_use: Cell<usize>,
+    instances_max: usize,
     /// Calls give way: since a synchronous one held the thread too long once, or since a second attempt would do harm.
     slow: Cell<bool>,
     circuit: Circuit,
@@ -36,6 +37,7 @@ impl Pool {
         // What it wrote before it was stopped, it would write again.
         let writes = binding.step == Step::LogSink;
         Self {
+            instances_max: binding.core.limits.instances_max,
             binding,
             idle: RefCell::default(),
             in_use: Cell::new(0),
@@ -134,7 +136,7 @@ impl Pool {
         R: Lift + Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        if !self.binding.plugin().waits() && !self.slow.get() {
+        if !self.binding.needs.waits && !self.slow.get() {
             let mut lease = self.take().await?;
             match lease.instance().call_now(exchange.cloned(), given) {
                 Ok(decision) => {
@@ -172,7 +174,7 @@ impl Pool {
     }
 
     async fn take(&self) -> Result<Lease<'_>, Fault> {
-        if self.in_use.get() >= self.binding.core.limits.instances_max {
+        if self.in_use.get() >= self.instances_max {
             return Err(Fault::Busy);
         }
         let mut lease = Lease {

@@ -13,7 +13,7 @@ use crate::bindings::gateway::tidegate::gateway as imports;
 use crate::bindings::keyvalue::wasi::keyvalue;
 use crate::compiled_functions::CompiledFunctions;
 use crate::compilers::Compilers;
-use crate::component::{Handles, Inspection, LoadError, PACKAGE, Plugin};
+use crate::component::{Handles, Inspection, LoadError, Needs, PACKAGE, Plugin};
 use crate::engine::{Settings, TickingEngine};
 use crate::function::{Function, FunctionState, Handler};
 use crate::instance::StepState;
@@ -124,10 +124,15 @@ impl Runtime {
         let waits = waits(&component);
         let linker = if waits { &self.waiting } else { &self.calm };
         let pre = link(linker, &component)?;
+        let needs = Needs {
+            waits,
+            request_body: inspection.imports_interface("request-body"),
+            response_body: inspection.imports_interface("response-body"),
+        };
         Ok(Arc::new(Plugin {
             inspection,
             pre,
-            waits,
+            needs,
             hash,
             code_bytes: component.text().len(),
             _code: code,

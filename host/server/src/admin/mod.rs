@@ -160,7 +160,7 @@ impl Admin {
                 "name": binding.name(),
                 "step": binding.step.name(),
                 "component": binding.plugin().hash,
-                "waits": binding.plugin().waits(),
+                "waits": binding.needs.waits,
                 "instances": binding.account.instances(),
             })
         });

@@ -110,7 +110,7 @@ pub(super) async fn collect_for(
     exchange: &mut Arc<Exchange>,
     body: &mut Body,
 ) -> Result<(), GatewayError> {
-    if !local.pool(id).binding().plugin().reads_request_body() || exchange.body.is_some() {
+    if !local.pool(id).binding().needs.request_body || exchange.body.is_some() {
         return Ok(());
     }
     let bytes_max = route.payload_bytes_max;

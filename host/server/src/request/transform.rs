@@ -100,8 +100,7 @@ async fn collect_response_for(
     exchange: &mut Arc<Exchange>,
     body: &mut Body,
 ) -> Result<(), GatewayError> {
-    if !local.pool(id).binding().plugin().reads_response_body() || exchange.response_body.is_some()
-    {
+    if !local.pool(id).binding().needs.response_body || exchange.response_body.is_some() {
         return Ok(());
     }
     let bytes_max = route.payload_bytes_max;

@@ -62,7 +62,7 @@ impl Description {
             let plugin = runtime.plugin(&component).with_context(named)?;
             description.hash = plugin.hash.clone();
             description.code_bytes = Some(plugin.code_bytes);
-            description.waits = Some(plugin.waits());
+            description.waits = Some(plugin.needs.waits);
         }
         Ok(description)
     }

@@ -338,7 +338,7 @@ fn needs_whole(local: &Local, route: &Route) -> bool {
         .pipeline
         .response_transforms
         .iter()
-        .any(|&id| local.pool(id).binding().plugin().reads_response_body())
+        .any(|&id| local.pool(id).binding().needs.response_body)
 }
 
 /// The response among those of an entry that a request selects and may use, or may use since it has waited for it.
