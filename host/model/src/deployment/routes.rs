@@ -1,12 +1,15 @@
 //! Which route answers a request: method and path → entry.
 //!
-//! A tree of path segments, walked without allocating. REST APIs choose the resource by path alone and then look for the
+//! A tree of path segments, walked without allocating: of hundreds of resources in one place, a request looks at one. Texts come
+//! from definitions, requests only look them up, so the hash need not be secret. REST APIs choose the resource by path alone and then look for the
 //! method; HTTP APIs choose among the routes that have the method ("full match", then greedy, then `$default`). A request's
 //! literal segments are compared percent-decoded, its parameters stay as they are: decode them with
 //! [`decode_segment`].
 
+use std::collections::HashMap;
 use std::ops::Range;
 
+use foldhash::fast::FixedState;
 use http::Method;
 
 use super::Flavor;
@@ -70,8 +73,7 @@ pub enum RouteError {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted by text.
-    literals: Vec<(Box<str>, usize)>,
+    literals: HashMap<Box<str>, usize, FixedState>,
     parameter: Option<(Box<str>, usize)>,
     greedy: Option<(Box<str>, Methods)>,
     here: Methods,
@@ -172,16 +174,11 @@ impl Routes {
     }
 
     fn literal(&mut self, at: usize, text: &str) -> usize {
-        match self.nodes[at]
-            .literals
-            .binary_search_by(|(literal, _)| (**literal).cmp(text))
-        {
-            Ok(found) => self.nodes[at].literals[found].1,
-            Err(place) => {
+        match self.nodes[at].literals.get(text) {
+            Some(next) => *next,
+            None => {
                 let next = self.push();
-                self.nodes[at]
-                    .literals
-                    .insert(place, (Box::from(text), next));
+                self.nodes[at].literals.insert(Box::from(text), next);
                 next
             }
         }
@@ -329,12 +326,7 @@ fn literal(node: &Node, segment: &str) -> Option<usize> {
     if node.literals.is_empty() {
         return None;
     }
-    let text = decode_segment(segment);
-    let found = node
-        .literals
-        .binary_search_by(|(literal, _)| (**literal).cmp(&*text))
-        .ok()?;
-    Some(node.literals[found].1)
+    node.literals.get(&*decode_segment(segment)).copied()
 }
 
 impl Params {
