@@ -69,20 +69,20 @@ pub struct StageMetrics {
 /// Requests of one route.
 pub struct RouteMetrics(Box<[Shard]>);
 
-/// A worker's numbers, on cache lines of their own.
-#[repr(align(128))]
+/// A worker's numbers, on cache lines of their own: the sum of times and the short ones share a line.
+#[repr(C, align(128))]
 struct Shard {
-    by_status: [AtomicU64; STATUS_CODES],
-    by_latency: [AtomicU64; BUCKETS.len() + 1],
     latency_ns: AtomicU64,
+    by_latency: [AtomicU64; BUCKETS.len() + 1],
+    by_status: [AtomicU64; STATUS_CODES],
 }
 
 impl RouteMetrics {
     fn new(shards: usize) -> Arc<Self> {
         let shard = || Shard {
-            by_status: [const { AtomicU64::new(0) }; STATUS_CODES],
-            by_latency: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
             latency_ns: AtomicU64::new(0),
+            by_latency: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
+            by_status: [const { AtomicU64::new(0) }; STATUS_CODES],
         };
         Arc::new(Self((0..shards).map(|_| shard()).collect()))
     }
