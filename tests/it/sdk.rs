@@ -549,6 +549,9 @@ async fn goes_round(language: &str, templates: &[(&str, &str)]) {
     if author.component("switch").exists() {
         switches(&author, language).await;
     }
+    if author.component("lifetime").exists() {
+        says_lifetimes(&author, language).await;
+    }
 }
 
 /// The example of the language passes its own cases, and does on a node what they say: with a key of the node's, and with
@@ -1074,6 +1077,35 @@ async fn switches(author: &Author, language: &str) {
         (503, "text/plain", "Back at noon."),
         "{language}"
     );
+}
+
+/// The response transform: what it says of a response, by its status, and what it keeps to itself.
+async fn says_lifetimes(author: &Author, language: &str) {
+    let answer = |status: u16| {
+        let headers = json!({ "server": "secret/1.0" });
+        let answer = json!({ "statusCode": status, "headers": headers });
+        Operation::empty().step("integration", "mock", answer).step(
+            "response-transform",
+            "lifetime",
+            json!({ "max-age": 30 }),
+        )
+    };
+    let api = Api::new().route("GET /there", answer(200));
+    let node = TestNode::with("")
+        .api(&api.route("GET /gone", answer(404)))
+        .plugin("lifetime", &author.component("lifetime"))
+        .start()
+        .await;
+    for (path, status, lifetime) in [
+        ("/test/there", 200, "max-age=30"),
+        ("/test/gone", 404, "no-store"),
+    ] {
+        let reply = node.get(path).await;
+        reply.assert_status(status);
+        assert_eq!(reply.header("cache-control"), lifetime, "{language}");
+        let server = reply.headers.get("server");
+        assert!(server.is_none(), "{language}: {server:?}");
+    }
 }
 
 /// The plugin on the node has the name that the author gave it.
