@@ -1,10 +1,10 @@
 //! Which route answers a request: method and path → entry.
 //!
-//! A tree of path segments, walked without allocating: of hundreds of resources in one place, a request looks at one. Texts come
-//! from definitions, requests only look them up, so the hash need not be secret. REST APIs choose the resource by path alone and then look for the
-//! method; HTTP APIs choose among the routes that have the method ("full match", then greedy, then `$default`). A request's
-//! literal segments are compared percent-decoded, its parameters stay as they are: decode them with
-//! [`decode_segment`].
+//! A tree of path segments, walked without allocating: of hundreds of resources in one place, a request looks at one. Their
+//! texts come from definitions, and requests only look them up, so the hash need not be secret. REST APIs choose the resource by
+//! path alone and then look for the method; HTTP APIs choose among the routes that have the method ("full match", then greedy,
+//! then `$default`). A request's literal segments are compared percent-decoded, its parameters stay as they are: decode them
+//! with [`decode_segment`].
 
 use std::collections::HashMap;
 use std::ops::Range;
