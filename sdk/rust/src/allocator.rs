@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
 
-#[cfg(all(target_family = "wasm", not(target_feature = "atomics")))]
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: Recycling<System> = Recycling::new(System);
 

@@ -45,8 +45,14 @@
 
 extern crate self as tidegate_plugin;
 
-#[cfg(any(test, feature = "allocator"))]
-#[cfg(any(test, all(target_family = "wasm", not(target_feature = "atomics"))))]
+#[cfg(any(
+    test,
+    all(
+        feature = "allocator",
+        target_family = "wasm",
+        not(target_feature = "atomics")
+    )
+))]
 mod allocator;
 mod export;
 mod expression;
