@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ pub(super) struct Http1 {
     serial: Cell<u64>,
     sent: Rc<SentHead>,
     timed_out: Cell<bool>,
+    /// How long it may be idle: the pool's time, or less where the server closes it sooner.
+    idle_timeout: Cell<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,14 +102,14 @@ impl Http1Pool {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
             self.count_idle(idle.len());
-            if connection
-                .sender
-                .borrow()
-                .as_ref()
-                .is_some_and(http1::SendRequest::is_ready)
-            {
-                return Some(connection);
+            if !connection.is_ready() {
+                continue;
             }
+            if connection.idle_timeout.get() < self.idle_timeout && connection.is_overdue() {
+                connection.close();
+                continue;
+            }
+            return Some(connection);
         }
         None
     }
@@ -126,12 +129,12 @@ impl Http1Pool {
             serial: Cell::new(0),
             sent,
             timed_out: Cell::new(false),
+            idle_timeout: Cell::new(self.idle_timeout),
         });
         let mut driver = Driver {
             driven,
             connection: connection.clone(),
             pool: Rc::downgrade(self),
-            idle_timeout: self.idle_timeout,
             alarm: Alarm::default(),
         };
         // Ends with the connection, which ends when its pool is dropped and its response has ended.
@@ -198,7 +201,12 @@ impl Http1 {
     }
 
     /// The response of that request has begun, so its deadline is met. By now the connection may already be serving another.
-    pub(super) fn responded(&self, serial: u64) {
+    pub(super) fn responded(&self, serial: u64, headers: &HeaderMap) {
+        if serial == 1
+            && let Some(kept) = kept_by_server(headers)
+        {
+            self.idle_timeout.set(self.idle_timeout.get().min(kept));
+        }
         if self.serial.get() == serial && matches!(self.state.get(), State::Busy { .. }) {
             self.state.set(State::Busy { deadline: None });
         }
@@ -214,6 +222,17 @@ impl Http1 {
         self.timed_out.get()
     }
 
+    fn is_ready(&self) -> bool {
+        let sender = self.sender.borrow();
+        sender.as_ref().is_some_and(http1::SendRequest::is_ready)
+    }
+
+    /// Whether it is idle for so long that the server may be closing it. The driver's timer does not see to that: it may
+    /// have been set before the server's time was known.
+    fn is_overdue(&self) -> bool {
+        matches!(self.state.get(), State::Idle { since } if since.elapsed() >= self.idle_timeout.get())
+    }
+
     fn close(&self) {
         self.sender.borrow_mut().take();
     }
@@ -227,7 +246,6 @@ struct Driver {
     driven: http1::Connection<Recorder, Body>,
     connection: Rc<Http1>,
     pool: Weak<Http1Pool>,
-    idle_timeout: Duration,
     alarm: Alarm,
 }
 
@@ -241,18 +259,13 @@ impl Driver {
             return Poll::Ready(());
         }
         if let State::Busy { .. } = self.connection.state.get()
-            && self
-                .connection
-                .sender
-                .borrow()
-                .as_ref()
-                .is_some_and(http1::SendRequest::is_ready)
+            && self.connection.is_ready()
         {
             self.rest();
         }
         let deadline = match self.connection.state.get() {
             State::Busy { deadline } => deadline,
-            State::Idle { since } => Some(since + self.idle_timeout),
+            State::Idle { since } => Some(since + self.connection.idle_timeout.get()),
         };
         if let (Some(now), Some(deadline)) = (self.connection.moved.take(), deadline)
             && now < deadline
@@ -291,5 +304,54 @@ impl Driver {
     }
 }
 
+/// For how long a server that says `Keep-Alive: timeout=5` may be trusted to keep an idle connection: a second less, in
+/// which a request can reach it, or half the time where it is shorter than two. Servers say the same in each response, so
+/// the first one's is enough.
+///
+/// Source: RFC 2068 §19.7.1.1 for the field, draft-thomson-hybi-http-timeout-03 §2 for the parameter.
+fn kept_by_server(headers: &HeaderMap) -> Option<Duration> {
+    let parameters = headers.get(&KEEP_ALIVE)?.to_str().ok()?.split(',');
+    let seconds = parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        let value = value.trim().trim_matches('"');
+        is_timeout.then(|| value.parse::<u32>().ok()).flatten()
+    });
+    let kept = Duration::from_secs(seconds.min()?.into());
+    Some(kept.saturating_sub(MARGIN).max(kept / 2))
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// What hyper may hold of a response on its way: also the bound on its header section.
 pub(super) const BUFFER_MAX: usize = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_trusted_for_less_than_it_says() {
+        let cases = [
+            ("timeout=5", Some(4000)),
+            ("Timeout = \"60\" , max=100", Some(59_000)),
+            ("max=7,timeout=3", Some(2000)),
+            ("timeout=2", Some(1000)),
+            ("timeout=1", Some(500)),
+            ("timeout=0", Some(0)),
+            ("timeout=9, timeout=4", Some(3000)),
+            ("timeout=-1", None),
+            ("timeout=1e9", None),
+            ("max=5", None),
+            ("timeout", None),
+            ("", None),
+        ];
+        for (value, expected) in cases {
+            let headers = HeaderMap::from_iter([(KEEP_ALIVE, value.parse().unwrap())]);
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(kept_by_server(&headers), expected, "{value:?}");
+        }
+        assert_eq!(kept_by_server(&HeaderMap::new()), None);
+    }
+}

@@ -53,7 +53,7 @@ pub struct Settings {
     pub first_byte_timeout: Duration,
     /// Between two pieces of a response's body.
     pub body_idle_timeout: Duration,
-    /// How long a connection is kept without a request.
+    /// How long a connection is kept without a request; less where its server says that it closes it sooner.
     pub idle_timeout: Duration,
     /// Connections to each target; each worker has its share.
     pub connections_max: u32,

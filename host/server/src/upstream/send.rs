@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::http1::{Http1, Http1Pool};
 use super::http2::{Http2, Http2Pool};
 use super::pool::NoConnection;
+use super::replay::SentBody;
 use super::{Counters, Handle, Lease, LocalTarget, Pool, Target, Upstream, UpstreamError, connect};
 use crate::body::{Body, Fault};
 use crate::stream::Stream;
@@ -79,12 +80,16 @@ impl Handle {
                 });
         request.headers_mut().remove(EXPECT);
         let idempotent = retry::is_idempotent(request.method());
-        let repeatable = idempotent && request.body().is_end_stream();
         // The error that hyper reports for a request whose own body failed does not tell so for HTTP/2.
         let fault = (!request.body().is_end_stream()).then(|| Arc::new(OnceLock::new()));
         if let Some(fault) = &fault {
             request = request.map(|body| body.with_fault(fault.clone()));
         }
+        let again = match (idempotent, request.body().is_end_stream()) {
+            (false, _) => Again::Never,
+            (true, true) => Again::Head,
+            (true, false) => SentBody::keep(&mut request).map_or(Again::Never, Again::Body),
+        };
         upstream.budget.borrow_mut().deposit();
 
         let mut sending = Sending {
@@ -95,7 +100,7 @@ impl Handle {
             deadline,
             options,
             idempotent,
-            repeatable,
+            again,
         };
         // What it needs is put together before, so that the future holds the request once.
         async move { sending.run().await }
@@ -114,15 +119,23 @@ struct Sending<'a> {
     deadline: Instant,
     options: SendOptions,
     idempotent: bool,
-    /// Whether it could be sent twice.
-    repeatable: bool,
+    again: Again,
+}
+
+/// What there is to send a request a second time, once it was written.
+#[derive(Debug)]
+enum Again {
+    /// It must not be sent twice, or cannot be.
+    Never,
+    /// It has no body.
+    Head,
+    Body(SentBody),
 }
 
 impl Sending<'_> {
     async fn run(&mut self) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstream;
-        let (now, deadline, options, repeatable) =
-            (self.now, self.deadline, self.options, self.repeatable);
+        let (now, deadline, options) = (self.now, self.deadline, self.options);
         let mut avoid = None;
         let mut retried = 0;
         let mut renewed = false;
@@ -136,7 +149,7 @@ impl Sending<'_> {
                 deadline,
                 options,
                 fresh: renewed,
-                repeatable,
+                again: &self.again,
             };
             let failed = match attempt.run(&mut self.request).await {
                 Ok(response) => {
@@ -213,8 +226,7 @@ struct Attempt<'a> {
     options: SendOptions,
     /// On a connection of its own.
     fresh: bool,
-    /// Whether it could be sent twice.
-    repeatable: bool,
+    again: &'a Again,
 }
 
 impl Attempt<'_> {
@@ -234,7 +246,7 @@ impl Attempt<'_> {
         request: &mut Option<Request<Body>>,
     ) -> Result<Response<Body>, Failed> {
         let lease = Lease::new(self.target.counters.clone());
-        if !self.repeatable {
+        if let Again::Never = self.again {
             // It must not meet a connection that the server has closed already: lets the runtime look at the sockets first.
             tokio::task::yield_now().await;
         }
@@ -254,7 +266,10 @@ impl Attempt<'_> {
             next.headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        let (serial, sending) = connection.send(request, self.now, self.deadline, self.repeatable);
+        // Of one without body, what is written is read back, which costs less.
+        let keep = matches!(self.again, Again::Head);
+        let spare = matches!(self.again, Again::Body(_)).then(|| head_of(next));
+        let (serial, sending) = connection.send(request, self.now, self.deadline, keep);
         let Some(sending) = sending else {
             // Closed between being taken and now, which nothing does.
             let error = UpstreamError::ConnectionTerminated {
@@ -269,15 +284,13 @@ impl Attempt<'_> {
         };
         match sending.await {
             Ok(response) => {
-                connection.responded(serial);
+                connection.responded(serial, response.headers());
                 Ok(self.respond(response, lease))
             }
             Err(_) if connection.timed_out() => Err(self.timed_out()),
             Err(error) => {
                 let failed = self.not_answered(error, request, reused);
-                if request.is_none() {
-                    *request = connection.sent();
-                }
+                self.restore(request, || spare.or_else(|| connection.sent()));
                 Err(failed)
             }
         }
@@ -295,7 +308,7 @@ impl Attempt<'_> {
             None => self.open_http2(pool).await?,
         };
         let taken = request.take().expect("an attempt is made with a request");
-        let spare = self.repeatable.then(|| copy_of(&taken));
+        let spare = (!matches!(self.again, Again::Never)).then(|| head_of(&taken));
         let taken = match self.absolute(taken) {
             Ok(taken) => taken,
             Err(error) => {
@@ -312,9 +325,7 @@ impl Attempt<'_> {
             Ok(Ok(response)) => Ok(self.respond(response, lease)),
             Ok(Err(error)) => {
                 let failed = self.not_answered(error, request, reused);
-                if request.is_none() {
-                    *request = spare;
-                }
+                self.restore(request, || spare);
                 Err(failed)
             }
             Err(_) => Err(self.timed_out()),
@@ -444,6 +455,24 @@ impl Attempt<'_> {
             reused,
         }
     }
+
+    /// Puts the request back as it was, where hyper kept it and there is what it takes to send it again.
+    fn restore(
+        &self,
+        request: &mut Option<Request<Body>>,
+        head: impl FnOnce() -> Option<Request<Body>>,
+    ) {
+        if request.is_none() {
+            *request = head();
+        }
+        if let Again::Body(sent) = self.again {
+            let whole = sent.again();
+            *request = request
+                .take()
+                .zip(whole)
+                .map(|(request, body)| request.map(|_| body));
+        }
+    }
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -462,8 +491,8 @@ fn absolute_uri(uri: &Uri, target: &Target, host: &HeaderValue) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A request without body, once more.
-fn copy_of(request: &Request<Body>) -> Request<Body> {
+/// A request without its body, once more.
+fn head_of(request: &Request<Body>) -> Request<Body> {
     let mut copy = Request::new(Body::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();

@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tidegate_model::balance::{Balance, HealthThresholds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::body::{Body, BodyError, Fault};
@@ -311,6 +311,134 @@ async fn a_connection_that_closes_on_a_request_is_renewed_where_that_is_safe() {
         matches!(error, UpstreamError::ConnectionTerminated { .. }),
         "{error:?}"
     );
+}
+
+/// An origin that gives a request's body back, but on its first connection ends with a PUT once it has read as many octets
+/// of it as the path says.
+async fn ends_on_put(protocol: Protocol) -> SocketAddr {
+    raw_origin(move |stream, number| async move {
+        let enough = Rc::new(Notify::new());
+        let read_all = enough.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let enough = read_all.clone();
+            async move {
+                let ends = number == 0 && request.method() == Method::PUT;
+                let wanted: usize = request.uri().path()[1..].parse().unwrap_or_default();
+                let mut body = request.into_body();
+                let mut bytes = Vec::new();
+                while let Some(frame) = body.frame().await {
+                    bytes.extend(frame.unwrap().into_data().unwrap_or_default());
+                    if ends && bytes.len() >= wanted {
+                        enough.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                }
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(bytes)))
+            }
+        });
+        let io = TokioIo::new(stream);
+        let serving = async {
+            let _ = match protocol {
+                Protocol::Http1 => {
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(io, service)
+                        .await
+                }
+                Protocol::Http2 => {
+                    hyper::server::conn::http2::Builder::new(LocalExecutor)
+                        .serve_connection(io, service)
+                        .await
+                }
+            };
+        };
+        tokio::select! {
+            () = serving => {}
+            () = enough.notified() => {}
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_short_body_is_sent_again_with_its_request() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        for (what, known) in [("its length known", true), ("in pieces", false)] {
+            let origin = Fixture::new(Settings {
+                protocol,
+                retries: 0,
+                ..settings(&[ends_on_put(protocol).await])
+            });
+            assert_eq!(origin.text(post("warm")).await, "warm");
+            let (feed, body) = channel();
+            let body = if known { "one two".into() } else { body };
+            feed.send(Ok(Frame::data("one ".into()))).unwrap();
+            let handle = origin.handle();
+            let request = Request::put("/4").header("x-a", "1").body(body).unwrap();
+            let sending = handle.send(request, SendOptions::default());
+            let feeding = async {
+                origin.until(|report| report.connects == 2).await;
+                let _ = feed.send(Ok(Frame::data("two".into())));
+                drop(feed);
+            };
+            let (response, ()) = tokio::join!(sending, feeding);
+            let text = read(response.unwrap()).await.unwrap();
+            assert_eq!(text, "one two", "{protocol:?}, {what}");
+            let report = origin.report();
+            assert_eq!((report.failures, report.retries), (0, 0), "{protocol:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_long_body_is_sent_once() {
+    let long = Bytes::from(vec![b'x'; replay::BODY_KEPT_MAX + 1]);
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        for known in [true, false] {
+            let origin = Fixture::new(Settings {
+                protocol,
+                retries: 0,
+                ..settings(&[ends_on_put(protocol).await])
+            });
+            assert_eq!(origin.text(post("warm")).await, "warm");
+            let (feed, body) = channel();
+            feed.send(Ok(Frame::data(long.clone()))).unwrap();
+            let body = if known { long.clone().into() } else { body };
+            let request = Request::put(format!("/{}", long.len())).body(body).unwrap();
+            let error = origin.send(request).await.unwrap_err();
+            assert!(
+                matches!(error, UpstreamError::ConnectionTerminated { .. }),
+                "{protocol:?}: {error:?}"
+            );
+            assert_eq!(origin.report().connects, 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_connection_is_not_used_for_longer_than_its_server_says() {
+    for content in ["ok", ""] {
+        for (keep_alive, connects) in [("keep-alive: timeout=0\r\n", 4), ("", 1)] {
+            let length = content.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\n{keep_alive}content-length: {length}\r\n\r\n{content}");
+            let address = raw_origin(move |mut stream, _| {
+                let answer = answer.clone();
+                async move {
+                    while read_head(&mut stream).await.is_some() {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            })
+            .await;
+            let origin = Fixture::new(settings(&[address]));
+            for _ in 0..4 {
+                let request = Request::post("/").body(Body::Empty).unwrap();
+                assert_eq!(origin.text(request).await, content);
+            }
+            let report = origin.report();
+            assert_eq!(report.connects, connects, "{keep_alive:?}, {content:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "local")]
