@@ -268,7 +268,8 @@ impl Attempt<'_> {
         }
         // Of one without body, what is written is read back, which costs less.
         let keep = matches!(self.again, Again::Head);
-        let spare = matches!(self.again, Again::Body(_)).then(|| head_of(next));
+        // Boxed, as what is rare and would be part of every request's future.
+        let spare = matches!(self.again, Again::Body(_)).then(|| Box::new(head_of(next)));
         let (serial, sending) = connection.send(request, self.now, self.deadline, keep);
         let Some(sending) = sending else {
             // Closed between being taken and now, which nothing does.
@@ -290,7 +291,9 @@ impl Attempt<'_> {
             Err(_) if connection.timed_out() => Err(self.timed_out()),
             Err(error) => {
                 let failed = self.not_answered(error, request, reused);
-                self.restore(request, || spare.or_else(|| connection.sent()));
+                self.restore(request, || {
+                    spare.map(|spare| *spare).or_else(|| connection.sent())
+                });
                 Err(failed)
             }
         }
