@@ -2,8 +2,9 @@
 //!
 //! Closed, calls pass. After [`FAULTS_MAX`] faults in a row, or one failed start, it opens: calls are refused at once, and
 //! the binding's fault policy says what that means. After a pause one call is let through as a trial; its success closes
-//! the circuit, its failure opens it for twice as long. Any success in between starts the count anew, so one caller whose
-//! requests make a plugin trap cannot shut it for the others.
+//! the circuit, its failure opens it for twice as long. Any success in between starts the count anew, and a plugin that has
+//! served is given [`FAILING_MIN`] besides: callers whose requests make a plugin trap, however many, cannot shut it for
+//! others who call once in that time.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -15,6 +16,10 @@ use crate::fault::Fault;
 pub(crate) struct Circuit {
     /// Faults since the last success.
     faults: Cell<u32>,
+    /// Whether there was a success.
+    served: Cell<bool>,
+    /// When the first of `faults` was, where there was a success before it.
+    failing_since: Cell<Option<Instant>>,
     open: RefCell<Option<Open>>,
 }
 
@@ -76,6 +81,7 @@ impl Admitted<'_> {
         match outcome {
             Ok(_) | Err(Fault::Answered(_)) => {
                 self.circuit.faults.set(0);
+                self.circuit.served.set(true);
                 if self.trial {
                     *self.circuit.open.borrow_mut() = None;
                 }
@@ -85,10 +91,17 @@ impl Admitted<'_> {
             Err(fault) => {
                 let faults = self.circuit.faults.get().saturating_add(1);
                 self.circuit.faults.set(faults);
-                let enough = faults >= FAULTS_MAX || matches!(fault, Fault::Start(_));
+                let now = now();
+                if faults == 1 {
+                    let since = self.circuit.served.get().then_some(now);
+                    self.circuit.failing_since.set(since);
+                }
+                let since = self.circuit.failing_since.get();
+                let for_long = since.is_none_or(|since| now.duration_since(since) >= FAILING_MIN);
+                let enough = faults >= FAULTS_MAX && for_long || matches!(fault, Fault::Start(_));
                 // Calls that were under way when it opened do not lengthen the pause.
                 if self.trial || (enough && self.circuit.open.borrow().is_none()) {
-                    self.circuit.open(now(), fault.to_string());
+                    self.circuit.open(now, fault.to_string());
                 }
             }
         }
@@ -108,6 +121,8 @@ impl Drop for Admitted<'_> {
 
 /// More in a row than one caller's bad requests give among those of others.
 const FAULTS_MAX: u32 = 20;
+/// How long a plugin that has served must fail on every call.
+const FAILING_MIN: Duration = Duration::from_secs(1);
 /// The first pause; short, since what opened the circuit may be over.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -160,6 +175,26 @@ mod tests {
             }
             assert!(call(&circuit, now, Ok(())));
         }
+    }
+
+    #[test]
+    fn a_flood_of_faults_opens_it_for_nobody_who_calls_once_in_a_while() {
+        let (circuit, start) = (Circuit::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        assert!(call(&circuit, start, Ok(())));
+        for second in 0..5 {
+            for ms in 1..999 {
+                assert!(call(&circuit, after(second * 1000 + ms), trap()), "{ms}");
+            }
+            assert!(call(&circuit, after(second * 1000 + 999), Ok(())));
+        }
+        for ms in 5000..=6000 {
+            assert!(call(&circuit, after(ms), trap()), "{ms}");
+        }
+        assert!(
+            !call(&circuit, after(6001), Ok(())),
+            "a second without a success"
+        );
     }
 
     #[test]
