@@ -23,11 +23,13 @@ use crate::stream::Stream;
 /// free one for all of them.
 ///
 /// # Errors
-/// Where the address is in use by another program, not ours, or not permitted.
+/// Where the address is in use, also by another node, or not permitted.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    let first = bind_one(address)?;
+    // The kernel would let another node have a share of the connections, the admin's too.
+    drop(bind_one(address, false)?);
+    let first = bind_one(address, true)?;
     let address = first.local_addr()?;
-    let rest = (1..workers).map(|_| bind_one(address));
+    let rest = (1..workers).map(|_| bind_one(address, true));
     std::iter::once(Ok(first)).chain(rest).collect()
 }
 
@@ -75,14 +77,14 @@ pub async fn run<S: Service>(
     Ok(())
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(IpProtocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

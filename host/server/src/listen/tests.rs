@@ -124,6 +124,18 @@ struct Fixture {
     accepting: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
+#[test]
+fn an_address_is_no_second_nodes() {
+    for workers in [1, 2] {
+        let sockets = accept::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        let error = accept::bind(address, 1).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        drop(sockets);
+        accept::bind(address, workers).unwrap();
+    }
+}
+
 impl Fixture {
     fn start(settings: Settings, tls: Option<Arc<Tls>>) -> Self {
         let socket = accept::bind("127.0.0.1:0".parse().unwrap(), 1)
