@@ -152,7 +152,7 @@ var Handed Record
 // Given is the value at this place of Reads, in a step call; there is none where the request has none.
 func Given(place int) (string, bool) { return Handed.Value(place) }
 
-// Verdict is an authorizer's decision: made by Allow, Unauthorized or Forbidden.
+// Verdict is an authorizer's decision: made by Allow, Unauthorized or Forbidden. Its zero value is none, and an error.
 type Verdict struct {
 	Kind    VerdictKind
 	Text    string
@@ -166,7 +166,7 @@ type VerdictKind uint8
 
 // The outcomes.
 const (
-	VerdictAllow VerdictKind = iota
+	VerdictAllow VerdictKind = iota + 1
 	VerdictUnauthorized
 	VerdictForbidden
 )

@@ -19,21 +19,24 @@ func Authorize(given []types.Option[string]) types.Result[host.Verdict, string] 
 	if err != nil {
 		return types.Err[host.Verdict, string](err.Error())
 	}
-	return types.Ok[host.Verdict, string](verdictOf(verdict))
+	switch verdict.Kind {
+	case tidegate.VerdictAllow:
+		return types.Ok[host.Verdict, string](host.MakeVerdictAllow(principalOf(verdict)))
+	case tidegate.VerdictUnauthorized:
+		return types.Ok[host.Verdict, string](host.MakeVerdictUnauthorized(optional(verdict.Text)))
+	case tidegate.VerdictForbidden:
+		return types.Ok[host.Verdict, string](host.MakeVerdictForbidden(optional(verdict.Text)))
+	default:
+		return types.Err[host.Verdict, string]("Authorize() decided nothing: return what Allow, Unauthorized or Forbidden makes")
+	}
 }
 
-func verdictOf(verdict tidegate.Verdict) host.Verdict {
-	switch verdict.Kind {
-	case tidegate.VerdictUnauthorized:
-		return host.MakeVerdictUnauthorized(optional(verdict.Text))
-	case tidegate.VerdictForbidden:
-		return host.MakeVerdictForbidden(optional(verdict.Text))
-	}
+func principalOf(verdict tidegate.Verdict) host.Principal {
 	principal := host.Principal{Id: verdict.Text, UsageIdentifierKey: optional(verdict.UsageIdentifierKey)}
 	for key, value := range verdict.Context {
 		principal.Context = append(principal.Context, types.Tuple2[string, string]{F0: key, F1: value})
 	}
-	return host.MakeVerdictAllow(principal)
+	return principal
 }
 
 func optional(text string) types.Option[string] {

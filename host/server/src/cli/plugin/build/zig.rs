@@ -18,7 +18,7 @@ pub fn build(manifest: &Manifest) -> Result<Vec<u8>> {
             "-target",
             "wasm32-freestanding",
             "-O",
-            "ReleaseSmall",
+            "ReleaseSafe", // a mistake traps, rather than that an authorizer decides by what lies there
         ])
         .args(["-fno-strip", "-fno-entry", "-rdynamic", "--dep", "tidegate"])
         .arg(format!(
