@@ -210,14 +210,125 @@ fn python_exceptions_are_errors_with_their_traceback_in_the_log() {
     author.edit(
         "clients/plugin.py",
         "client = request.given[\"client\"]",
-        "raise ValueError(\"nobody is known\")",
+        "print(\"seen\")\n        raise ValueError(\"nobody is known\")",
     );
     let told = json_of(&author.plugin_with_cache(&["test", "clients"]));
     let case = &told["cases"][0];
     let came = &case["differences"][0]["actual"];
     assert_eq!(came["error"], "ValueError: nobody is known", "{told:#}");
-    let log = case["log"][0].as_str().unwrap_or_default();
-    assert!(log.contains("plugin.py\", line 22, in admit"), "{log}");
+    assert_eq!(case["log"][0], "seen", "what is printed is logged");
+    let log = case["log"][1].as_str().unwrap_or_default();
+    assert!(log.contains("plugin.py\", line 23, in admit"), "{log}");
+}
+
+#[test]
+fn zig_mistakes_are_faults() {
+    let author = Author::default();
+    author.done(&["new", "--lang", "zig", "--step", "authorizer", "guard"]);
+    author.edit(
+        "guard/plugin.zig",
+        "const token = tidegate.request.header(self.header) orelse return .{ .unauthorized = \"Token\" };",
+        "const token = tidegate.request.header(self.header).?;",
+    );
+    let told = json_of(&author.plugin(&["test", "guard"]));
+    let cases = told["cases"].as_array().unwrap();
+    let failed = cases.iter().find(|case| case["passed"] == false);
+    let case = failed.unwrap_or_else(|| panic!("{told:#}"));
+    let came = &case["differences"][0]["actual"];
+    let fault = came["fault"].as_str().unwrap_or_default();
+    assert!(fault.contains("plugin.zig:"), "{told:#}");
+}
+
+#[test]
+fn go_authorizers_that_decide_nothing_let_nobody_in() {
+    let author = Author::default();
+    author.done(&["new", "--lang", "go", "--step", "authorizer", "guard"]);
+    author.edit(
+        "guard/plugin.go",
+        "return tidegate.Allow(\"friend\"), nil",
+        "var verdict tidegate.Verdict\n\treturn verdict, nil",
+    );
+    let told = json_of(&author.plugin_with_cache(&["test", "guard"]));
+    let cases = told["cases"].as_array().unwrap();
+    let failed = cases.iter().find(|case| case["passed"] == false);
+    let case = failed.unwrap_or_else(|| panic!("{told:#}"));
+    let came = &case["differences"][0]["actual"];
+    let error = came["error"].as_str().unwrap_or_default();
+    assert!(error.starts_with("Authorize() decided nothing"), "{told:#}");
+}
+
+#[test]
+fn javascript_answers_of_a_wrong_form_are_told() {
+    let answers = [
+        (
+            "undefined",
+            "authorize answered undefined: it has to return what allow, unauthorized, forbidden make",
+        ),
+        (
+            "{ isAuthorized: true }",
+            "authorize answered {\"isAuthorized\":true}: it has to return",
+        ),
+        (
+            "Promise.resolve(1)",
+            "authorize answered a promise (a step has to answer at once",
+        ),
+        (
+            "setHeader(\"a\", \"b\")",
+            "authorize answered {\"tag\":\"set-header\"",
+        ),
+        ("allow()", "the principal's id is undefined, and not a text"),
+        (
+            "allow(\"a\", { context: { n: {} } })",
+            "the context's n is {}, and not a text",
+        ),
+        (
+            "Date.now()",
+            "a plugin has no clock; request.context(\"requestTimeEpoch\")",
+        ),
+        ("new Date()", "a plugin has no clock"),
+    ];
+    let author = Author::default();
+    author.done(&[
+        "new",
+        "--lang",
+        "javascript",
+        "--step",
+        "authorizer",
+        "guard",
+    ]);
+    let listed: String = answers
+        .map(|(answer, _)| format!("() => ({answer}),\n"))
+        .concat();
+    let source = format!(
+        "import {{ allow, definePlugin, request, setHeader }} from \"tidegate\";\n
+        const answers = [\n{listed}() => allow(7, {{ context: {{ n: 7, is: true, at: new Date(0).getTime() }} }})];\n
+        export default definePlugin({{ authorize: () => answers[Number(request.header(\"x-answer\"))]() }});\n"
+    );
+    fs::write(author.path("guard/plugin.js"), source).unwrap();
+    let case = |number: usize, expected: &str| {
+        let request = format!("request = {{ headers = {{ x-answer = \"{number}\" }} }}");
+        format!("[[case]]\nname = \"{number}\"\n{request}\nexpect = {expected}\n\n")
+    };
+    let digest = "a".repeat(64);
+    let mut cases = format!("configuration = {{ digest = \"{digest}\" }}\n\n");
+    let nobody = "{ unauthorized = \"nobody\" }";
+    cases.extend((0..answers.len()).map(|number| case(number, nobody)));
+    let context = "{ n = \"7\", is = \"true\", at = \"0\" }";
+    cases += &case(
+        answers.len(),
+        &format!("{{ allow = {{ id = \"7\", context = {context} }} }}"),
+    );
+    for file in fs::read_dir(author.path("guard/cases")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    fs::write(author.path("guard/cases/answers.toml"), cases).unwrap();
+    let told = json_of(&author.plugin_with_cache(&["test", "guard"]));
+    for (place, (answer, expected)) in answers.iter().enumerate() {
+        let came = &told["cases"][place]["differences"][0]["actual"];
+        let error = came["error"].as_str().unwrap_or_default();
+        assert!(error.contains(expected), "{answer}: {told:#}");
+    }
+    assert_eq!(told["cases"][answers.len()]["passed"], true, "{told:#}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ declare module "tidegate" {
   /** Proceed, as this principal. */
   export function allow(
     id: string,
-    options?: { context?: Record<string, string>; usageIdentifierKey?: string },
+    options?: { context?: Record<string, string | number | boolean>; usageIdentifierKey?: string },
   ): Verdict;
   /** 401, with a `WWW-Authenticate` challenge. */
   export function unauthorized(challenge?: string): Verdict;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -18,6 +19,23 @@ from tidegate import log
 # A component holds no sources, and a traceback that looks for them traps.
 linecache.getlines = lambda filename, module_globals=None: []
 
+
+class _Lines:
+    """What is printed, line by line in the node's log: a plugin has no output of its own."""
+
+    def __init__(self, write: Callable[[object], None]) -> None:
+        self._write, self._rest = write, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._write(line)
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
 _plugin: Any = None
 _names: list[str] = []
 
@@ -29,6 +47,7 @@ def plugin(module: ModuleType) -> type:
     class Plugin:
         def configure(self, configuration: str) -> Setup:
             global _plugin, _names
+            sys.stdout, sys.stderr = _Lines(log.info), _Lines(log.warn)  # type: ignore[assignment]
             try:
                 _plugin = module.configure(json.loads(configuration))
                 reads: Mapping[str, str] = _plugin.reads() if hasattr(_plugin, "reads") else {}
