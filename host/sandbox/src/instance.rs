@@ -13,6 +13,7 @@ use crate::engine::TICK;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::limits::{Alive, Meter};
+use crate::printable::printable;
 use crate::recent::Recent;
 use crate::wasi;
 
@@ -208,7 +209,7 @@ impl Instance {
     fn conclude<R>(&self, answer: wasmtime::Result<(Result<R, String>,)>) -> Result<R, Fault> {
         match answer {
             Ok((Ok(decision),)) => Ok(decision),
-            Ok((Err(message),)) => Err(Fault::Answered(message)),
+            Ok((Err(message),)) => Err(Fault::Answered(printable(&message).into_owned())),
             Err(error) => Err(self.store.data().fault(&error)),
         }
     }

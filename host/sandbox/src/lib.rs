@@ -29,6 +29,7 @@ mod instance;
 pub mod limits;
 pub mod next;
 pub mod pool;
+mod printable;
 mod recent;
 pub mod runtime;
 mod shared_code;

@@ -19,6 +19,7 @@ use wasmtime_wasi_io::bindings::wasi::io::poll as waiting_poll;
 use wasmtime_wasi_io::bindings::wasi::io::streams as waiting;
 
 use crate::capabilities::Services;
+use crate::printable::printable;
 use crate::recent::Recent;
 use crate::wit::Level;
 
@@ -278,6 +279,7 @@ impl LineWriter {
     fn end_line(&mut self) {
         if !self.line.is_empty() {
             let line = String::from_utf8_lossy(&self.line);
+            let line = printable(line.trim_end_matches('\r'));
             self.recent.push(&line);
             self.services.log(&self.binding, None, self.level, &line);
             self.line.clear();

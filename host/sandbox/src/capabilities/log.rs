@@ -3,6 +3,7 @@
 use crate::account::Capability;
 use crate::bindings::gateway::tidegate::gateway::log::{Host, Level};
 use crate::instance::StepState;
+use crate::printable::printable;
 
 impl Host for StepState {
     fn write(&mut self, level: Level, mut message: String) {
@@ -16,6 +17,7 @@ impl Host for StepState {
         self.log_lines += 1;
         let cut = message.floor_char_boundary(LINE_BYTES_MAX);
         message.truncate(cut);
+        let message = printable(&message);
         self.recent.push(&message);
         let request_id = self
             .exchange

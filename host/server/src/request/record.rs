@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use super::error::Concern;
 use super::{Exchange, GatewayError, RequestId, own, reply};
 use crate::body::{Body, End, OnEnd};
+use crate::telemetry::entry;
 use crate::worker::{Local, Sinks, StageLocal};
 
 /// A request on its way, until it is written down.
@@ -73,9 +74,11 @@ impl Record {
             );
             let (scope, status) = (&exchange.stage.scope, disposition.status.as_u16());
             match disposition.concern {
-                Concern::Operator => {
-                    tracing::error!(request_id, stage = scope, route, status, cause = %chain(error), "request failed");
-                }
+                Concern::Operator => self.local.tell_failure(|left_out| {
+                    tracing::error!(
+                        request_id, stage = scope, route, status, cause = %chain(error), left_out, "request failed"
+                    );
+                }),
                 Concern::Sender => self.local.tell_sparingly(|left_out| {
                     tracing::info!(
                         request_id, stage = scope, route, status, cause = %chain(error), left_out, "request refused"
@@ -201,7 +204,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    entry::in_one(&text).into_owned()
 }
 
 /// nginx's code for a viewer that left; no response has it.

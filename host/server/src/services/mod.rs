@@ -20,6 +20,7 @@ use tidegate_sandbox::wit::{self, ApiKey, HttpError, Level, OutgoingRequest, Quo
 use wasmtime_wasi_http::WasiBody;
 
 use crate::store::Tables;
+use crate::telemetry::entry;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::tail::Tail;
@@ -70,6 +71,7 @@ impl NodeServices {
 impl Services for NodeServices {
     fn log(&self, binding: &str, request_id: Option<&str>, level: Level, message: &str) {
         self.tail.write(name(level), binding, request_id, message);
+        let message = entry::in_one(message);
         match level {
             Level::Trace => tracing::trace!(target: "plugin", binding, request_id, "{message}"),
             Level::Debug => tracing::debug!(target: "plugin", binding, request_id, "{message}"),

@@ -1,5 +1,6 @@
 //! What the node says about itself: log lines, metrics, and the lines of log sinks.
 
+pub mod entry;
 pub mod lines;
 pub mod log;
 pub mod metrics;

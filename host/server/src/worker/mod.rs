@@ -89,6 +89,8 @@ pub struct Local {
     stages: HashMap<*const Stage, Rc<StageLocal>>,
     unrouted: MetricsHandle,
     sparing: Sparing,
+    /// Beside `sparing`, so that who is refused hides no failure.
+    failures: Sparing,
 }
 
 /// How an integration is carried out.
@@ -378,6 +380,7 @@ impl Local {
             stages: HashMap::new(),
             unrouted,
             sparing: Sparing::default(),
+            failures: Sparing::default(),
             side,
             deployed: deployed.clone(),
         };
@@ -463,6 +466,11 @@ impl Local {
     /// Writes a log line that strangers can cause, where there is room for one; it is told how many were left out before.
     pub fn tell_sparingly(&self, write: impl FnOnce(Option<u64>)) {
         self.sparing.tell(write);
+    }
+
+    /// As [`Self::tell_sparingly`], of requests that failed for a reason of ours: strangers may know which do.
+    pub fn tell_failure(&self, write: impl FnOnce(Option<u64>)) {
+        self.failures.tell(write);
     }
 
     /// Requests that no stage took.
