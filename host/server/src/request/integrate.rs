@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, TE};
+use http::header::{HOST, TE, TRAILER};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -228,6 +228,7 @@ async fn forward(
         .append_to(&mut headers, exchange.head.version);
     if exchange.body.is_some() {
         headers.remove(http::header::CONTENT_LENGTH); // the collected body knows its own
+        headers.remove(TRAILER); // and has none
     }
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(path);
@@ -315,6 +316,7 @@ pub(super) fn function_request(
     headers.remove(http::header::EXPECT);
     if exchange.body.is_some() {
         headers.remove(http::header::CONTENT_LENGTH);
+        headers.remove(TRAILER);
     }
     let mut tell = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {

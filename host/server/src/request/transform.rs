@@ -291,8 +291,13 @@ fn plain_value(value: impl TryInto<HeaderValue>) -> Result<HeaderValue, Fault> {
 }
 
 fn is_path(path: &str) -> bool {
+    let escapes = path.split('%').skip(1);
     path.starts_with('/')
+        && path.is_ascii()
         && !path.contains(['?', '#'])
+        && escapes
+            .into_iter()
+            .all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
         && http::uri::PathAndQuery::try_from(path).is_ok()
 }
 
@@ -361,6 +366,11 @@ mod tests {
             ("a", false),
             ("/a?b", false),
             ("/a b", false),
+            ("/%C3%BC", true),
+            ("/ü", false),
+            ("/%zz", false),
+            ("/%2", false),
+            ("/%", false),
             ("", false),
         ] {
             assert_eq!(is_path(path), expected, "{path}");
