@@ -67,10 +67,14 @@ async fn every_worker_serves(node: &TestNode, version: &str) {
 }
 
 async fn canary(node: &TestNode, plugin: &str) -> Value {
+    listed(node, plugin).await["canary"].clone()
+}
+
+async fn listed(node: &TestNode, plugin: &str) -> Value {
     let plugins = node.admin("/tidegate/v1/plugins").await.json();
     let all = plugins.as_array().expect("a list").iter();
     let found = all.clone().find(|entry| entry["plugin"] == plugin);
-    found.expect("the plugin is listed")["canary"].clone()
+    found.expect("the plugin is listed").clone()
 }
 
 #[tokio::test]
@@ -573,6 +577,16 @@ async fn what_rollback_and_promote_have_said_is_served_by_every_worker_at_once()
         done(&node, &["rollback", "stamp"]).await;
         every_worker_serves(&node, "one").await;
     }
+    // The last canary has ended, and is not what is said to serve.
+    let mut command = Command::new(binary());
+    command.args(["plugin", "swap", "stamp", path(&fixture("stamp-one"))]);
+    command.args(["--admin", &node.admin_address().to_string()]);
+    let output = command.output().await.expect("the command starts");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let entry = listed(&node, "stamp").await;
+    let version = entry["version"].as_str().expect("a version");
+    let expected = format!("version {} serves", &version[..12]);
+    assert!(said.contains(&expected), "{said}, {entry:#}");
     load.stop().await.assert_only(200);
 }
 

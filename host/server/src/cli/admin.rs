@@ -32,6 +32,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether anything listens at its address.
+    pub fn is_there(&self) -> bool {
+        std::net::TcpStream::connect(&self.admin).is_ok()
+    }
+
     /// Asks for a document.
     ///
     /// # Errors

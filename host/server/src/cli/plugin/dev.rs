@@ -37,13 +37,18 @@ pub fn run(folder: &Path, plugin: Option<String>, node: &Node, json: bool) -> Re
     let (tailed, of) = (node.clone(), plugin.clone());
     thread::spawn(move || tail(&tailed, &of, json));
     loop {
-        match round(folder, &plugin, node) {
-            Ok(deployed) => tell(json, &deployed, || deploy::text(&plugin, &deployed)),
+        let done = round(folder, &plugin, node);
+        match &done {
+            Ok(deployed) => tell(json, deployed, || deploy::text(&plugin, deployed)),
             Err(error) => tell(json, &json!({ "error": format!("{error:#}") }), || {
                 format!("{error:#}")
             }),
         }
-        wait_for_a_save(&saves);
+        if done.is_err() && !node.is_there() {
+            wait_for_a_save_or(&saves, || node.is_there());
+        } else {
+            wait_for_a_save_or(&saves, || false);
+        }
     }
 }
 
@@ -72,10 +77,16 @@ fn tail(node: &Node, plugin: &str, json: bool) {
     }
 }
 
-/// Waits for a save, and until the saves have paused: editors and checkouts write many files.
-fn wait_for_a_save(saves: &Receiver<()>) {
-    if saves.recv().is_err() {
-        return; // the watcher is gone: it never is while this runs
+/// Waits for a save, and until the saves have paused: editors and checkouts write many files. Or until there is another
+/// reason to try again, which is asked for now and then.
+fn wait_for_a_save_or(saves: &Receiver<()>, is_due: impl Fn() -> bool) {
+    loop {
+        match saves.recv_timeout(RETRY_EVERY) {
+            Ok(()) => break,
+            Err(RecvTimeoutError::Timeout) if !is_due() => {}
+            // The watcher is gone only when this is.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
     }
     let until = Instant::now() + PAUSE_MAX;
     while Instant::now() < until {

@@ -94,9 +94,10 @@ pub fn swap(node: &Node, swap: &Swap, json: bool) -> Result<ExitCode> {
         println!(
             "{}: version {} {} after {:.0} ms",
             swap.plugin,
-            short(match &swapped["canary"] {
-                Value::Null => &swapped["version"],
-                canary => &canary["version"],
+            // The canary that is told of otherwise is one that has ended.
+            short(match &swap.canary {
+                Some(_) => &swapped["canary"]["version"],
+                None => &swapped["version"],
             }),
             match &swap.canary {
                 Some(split) => format!("serves requests of {split}"),
