@@ -22,6 +22,7 @@ use super::case::{Case, CaseExchange, Surroundings};
 use super::diff::{Difference, differences};
 use super::services::{CaseServices, Told};
 use crate::configuration;
+use crate::request::usable;
 
 /// What came of a case.
 pub struct Ran {
@@ -132,12 +133,28 @@ async fn decide(
 
 async fn ask(pool: &Pool, step: Step, exchange: Arc<dyn Exchange>) -> Result<Value, Fault> {
     match step {
-        Step::Authorizer => pool.authorize(exchange).await.map(verdict_value),
+        Step::Authorizer => pool
+            .authorize(exchange)
+            .await
+            .and_then(usable::verdict)
+            .map(verdict_value),
         Step::Throttle => pool.admit(exchange).await.map(admission_value),
         Step::Validator => pool.validate(exchange).await.map(validity_value),
-        Step::RequestTransform => pool.transform_request(exchange).await.map(outcome_value),
-        Step::Integration => pool.integrate(exchange).await.map(plan_value),
-        Step::ResponseTransform => pool.transform_response(exchange).await.map(edits_value),
+        Step::RequestTransform => pool
+            .transform_request(exchange)
+            .await
+            .and_then(usable::outcome)
+            .map(outcome_value),
+        Step::Integration => pool
+            .integrate(exchange)
+            .await
+            .and_then(usable::plan)
+            .map(plan_value),
+        Step::ResponseTransform => {
+            let edits = pool.transform_response(exchange).await?;
+            usable::response_edits(&edits)?;
+            Ok(edits_value(edits))
+        }
         Step::LogSink => {
             let reads = &pool.binding().setup.reads;
             let record = reads

@@ -8,7 +8,7 @@ use tidegate_model::deployment::{BindingId, FaultPolicy, Route};
 use tidegate_sandbox::Fault;
 use tidegate_sandbox::wit::{Admission, Principal, Validity, Verdict};
 
-use super::{Exchange, GatewayError, own, policy};
+use super::{Exchange, GatewayError, own, policy, usable};
 use crate::body::Body;
 use crate::cases::answers;
 use crate::worker::Local;
@@ -44,7 +44,7 @@ async fn authorize(
     collect_for(local, id, route, exchange, body).await?;
     let verdict = local.pool(id).authorize(shared(exchange)).await;
     local.record(id, exchange, &verdict, answers::verdict_value);
-    match verdict.and_then(with_bounded_context) {
+    match verdict.and_then(usable::verdict) {
         Ok(Verdict::Allow(principal)) => {
             identify(&mut own(exchange).account.principal, principal);
             Ok(())
@@ -146,23 +146,6 @@ pub(super) fn after_fault(
     }
 }
 
-/// A context is kept with the request, and for as long as a decision is cached.
-fn with_bounded_context(verdict: Verdict) -> Result<Verdict, Fault> {
-    if let Verdict::Allow(principal) = &verdict {
-        let bytes = |(key, value): &(String, String)| key.len() + value.len();
-        let (entries, bytes) = (
-            principal.context.len(),
-            principal.context.iter().map(bytes).sum::<usize>(),
-        );
-        if entries > CONTEXT_ENTRIES_MAX || bytes > CONTEXT_BYTES_MAX {
-            return Err(Fault::Unusable(format!(
-                "a context of {entries} entries with {bytes} bytes; at most {CONTEXT_ENTRIES_MAX} with {CONTEXT_BYTES_MAX}"
-            )));
-        }
-    }
-    Ok(verdict)
-}
-
 /// The exchange, as a step call holds it.
 pub(super) fn shared(exchange: &Arc<Exchange>) -> Arc<dyn tidegate_sandbox::Exchange> {
     exchange.clone()
@@ -178,41 +161,6 @@ fn identify(known: &mut Option<Principal>, found: Principal) {
                 .usage_identifier_key
                 .take()
                 .or(found.usage_identifier_key);
-        }
-    }
-}
-
-/// The contract's bounds of an authorizer's context.
-const CONTEXT_ENTRIES_MAX: usize = 64;
-const CONTEXT_BYTES_MAX: usize = 8 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_is_bounded() {
-        let entries = |count: usize, bytes: usize| {
-            let entry = (String::new(), "x".repeat(bytes));
-            Verdict::Allow(Principal {
-                id: "a".to_owned(),
-                context: vec![entry; count],
-                usage_identifier_key: None,
-            })
-        };
-        for (count, bytes, fits) in [
-            (0, 0, true),
-            (
-                CONTEXT_ENTRIES_MAX,
-                CONTEXT_BYTES_MAX / CONTEXT_ENTRIES_MAX,
-                true,
-            ),
-            (CONTEXT_ENTRIES_MAX + 1, 0, false),
-            (1, CONTEXT_BYTES_MAX, true),
-            (1, CONTEXT_BYTES_MAX + 1, false),
-        ] {
-            let checked = with_bounded_context(entries(count, bytes));
-            assert_eq!(checked.is_ok(), fits, "{count} of {bytes}: {checked:?}");
         }
     }
 }

@@ -16,8 +16,8 @@ use tidegate_sandbox::wit::{Forward, Invocation, Plan};
 use tidegate_sandbox::{Fault, FunctionPool, standing};
 
 use super::gatekeep::{collect_for, shared};
-use super::transform::{apply_request_edits, apply_request_rules, plugin_fault, respond};
-use super::{Exchange, GatewayError, middleware, own};
+use super::transform::{apply_request_edits, apply_request_rules, plugin_fault};
+use super::{Exchange, GatewayError, middleware, own, usable};
 use crate::body::Body;
 use crate::body::{BodyError, BoxError};
 use crate::cases::answers;
@@ -64,7 +64,7 @@ pub(super) async fn alone(
             invoke(local, name, pool, timeout, exchange, body).await
         }
         Integration::Respond(response) => {
-            respond(response.clone()).map_err(|fault| at(local, id, fault))
+            usable::response(response.clone()).map_err(|fault| at(local, id, fault))
         }
         Integration::Call => {
             collect_for(local, id, route, exchange, &mut body).await?;
@@ -98,7 +98,7 @@ async fn carry_out(
     plan: Plan,
 ) -> Result<Response<Body>, GatewayError> {
     match plan {
-        Plan::Respond(response) => respond(response).map_err(|fault| at(local, id, fault)),
+        Plan::Respond(response) => usable::response(response).map_err(|fault| at(local, id, fault)),
         Plan::Invoke(Invocation {
             function,
             edits,

@@ -17,6 +17,7 @@ mod record;
 pub mod recorded;
 pub mod reply;
 mod transform;
+pub mod usable;
 
 use std::rc::Rc;
 use std::sync::Arc;

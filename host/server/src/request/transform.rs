@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use tidegate_model::deployment::{BindingId, Route};
 use tidegate_model::uri;
-use tidegate_sandbox::standing::{self, FieldText, Rule, editable, final_status};
-use tidegate_sandbox::wit::{self, Edit, Outcome};
+use tidegate_sandbox::standing::{FieldText, Rule, editable, final_status};
+use tidegate_sandbox::wit::{Edit, Outcome};
 use tidegate_sandbox::{Decision, Fault};
 
 use super::gatekeep::{after_fault, collect_for, shared};
-use super::{Exchange, GatewayError, own};
+use super::{Exchange, GatewayError, own, usable};
 use crate::body::Body;
 use crate::cases::answers;
 use crate::worker::Local;
@@ -42,7 +41,7 @@ pub async fn request(
         local.record(id, exchange, &outcome, answers::outcome_value);
         let outcome = match outcome {
             Ok(Outcome::Edits(edits)) => apply_request_edits(own(exchange), edits).map(|()| None),
-            Ok(Outcome::Respond(response)) => respond(response).map(Some),
+            Ok(Outcome::Respond(response)) => usable::response(response).map(Some),
             Err(fault) => Err(fault),
         };
         match outcome {
@@ -196,7 +195,7 @@ fn field_value(text: &FieldText, exchange: &Exchange) -> Option<HeaderValue> {
 
 /// Applies edits to the request, all or none: a fault may be bypassed, and half of a plugin's edits are nobody's intent.
 pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(), Fault> {
-    edits.iter().try_for_each(check_request_edit)?;
+    usable::request_edits(&edits)?;
     for edit in edits {
         match edit {
             Edit::SetQueryParameter((name, value)) => {
@@ -216,19 +215,9 @@ pub(super) fn apply_request_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> 
     Ok(())
 }
 
-fn check_request_edit(edit: &Edit) -> Result<(), Fault> {
-    match edit {
-        Edit::SetPath(path) if !is_path(path) => {
-            Err(Fault::Unusable(format!("{path:?} is not a path")))
-        }
-        Edit::SetStatus(_) => Err(Fault::Unusable("set-status in a request".to_owned())),
-        field => check_field(field),
-    }
-}
-
 /// Applies edits to the response, all or none.
 fn apply_response_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(), Fault> {
-    edits.iter().try_for_each(check_response_edit)?;
+    usable::response_edits(&edits)?;
     let Some((status, headers)) = exchange.response.as_mut() else {
         return Ok(());
     };
@@ -242,63 +231,20 @@ fn apply_response_edits(exchange: &mut Exchange, edits: Vec<Edit>) -> Result<(),
     Ok(())
 }
 
-fn check_response_edit(edit: &Edit) -> Result<(), Fault> {
-    match edit {
-        Edit::SetStatus(code) => final_status(*code).map(drop).map_err(Fault::Unusable),
-        Edit::SetQueryParameter(_)
-        | Edit::RemoveQueryParameter(_)
-        | Edit::RenameQueryParameter(_)
-        | Edit::SetPath(_) => Err(Fault::Unusable(
-            "a change to a request, in a response".to_owned(),
-        )),
-        field => check_field(field),
-    }
-}
-
-fn check_field(edit: &Edit) -> Result<(), Fault> {
-    let name = |name: &str| editable(name).map(drop).map_err(Fault::Unusable);
-    match edit {
-        Edit::SetHeader((field, value)) | Edit::AppendHeader((field, value)) => {
-            name(field)?;
-            plain_value(value.as_str()).map(drop)
-        }
-        Edit::RemoveHeader(field) => name(field),
-        Edit::RenameHeader((from, to)) => name(from).and_then(|()| name(to)),
-        _ => Ok(()),
-    }
-}
-
 fn edit_field(headers: &mut HeaderMap, edit: Edit) -> Result<(), Fault> {
     let name = |name: &str| editable(name).map_err(Fault::Unusable);
     match edit {
         Edit::SetHeader((field, value)) => {
-            headers.insert(name(&field)?, plain_value(value)?);
+            headers.insert(name(&field)?, usable::field_value(value)?);
         }
         Edit::AppendHeader((field, value)) => {
-            headers.append(name(&field)?, plain_value(value)?);
+            headers.append(name(&field)?, usable::field_value(value)?);
         }
         Edit::RemoveHeader(field) => remove(headers, &name(&field)?),
         Edit::RenameHeader((from, to)) => rename(headers, &name(&from)?, &name(&to)?),
         _ => {} // the callers have taken the others
     }
     Ok(())
-}
-
-fn plain_value(value: impl TryInto<HeaderValue>) -> Result<HeaderValue, Fault> {
-    value
-        .try_into()
-        .map_err(|_| Fault::Unusable("a header value with control characters".to_owned()))
-}
-
-fn is_path(path: &str) -> bool {
-    let escapes = path.split('%').skip(1);
-    path.starts_with('/')
-        && path.is_ascii()
-        && !path.contains(['?', '#'])
-        && escapes
-            .into_iter()
-            .all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
-        && http::uri::PathAndQuery::try_from(path).is_ok()
 }
 
 fn remove(headers: &mut HeaderMap, name: &HeaderName) {
@@ -315,25 +261,6 @@ fn rename(headers: &mut HeaderMap, from: &HeaderName, to: &HeaderName) {
     for line in lines {
         headers.append(to, line);
     }
-}
-
-/// A whole response from a plugin.
-pub(super) fn respond(response: wit::Response) -> Result<Response<Body>, Fault> {
-    let mut headers = HeaderMap::with_capacity(response.headers.len() + 4);
-    for (name, value) in response.headers {
-        headers.append(
-            standing::editable(&name).map_err(Fault::Unusable)?,
-            plain_value(value)?,
-        );
-    }
-    let status: StatusCode = final_status(response.status).map_err(Fault::Unusable)?;
-    let body = match Bytes::from(response.body) {
-        content if content.is_empty() => Body::Empty,
-        content => Body::Full(content),
-    };
-    let mut answer = Response::new(body);
-    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
-    Ok(answer)
 }
 
 pub(super) fn plugin_fault(binding: String, fault: Fault) -> GatewayError {
@@ -357,23 +284,5 @@ mod tests {
         rename(&mut headers, &from, &to);
         assert_eq!(headers.get_all(&to).iter().collect::<Vec<_>>(), ["1", "2"]);
         assert!(!headers.contains_key(&from));
-    }
-
-    #[test]
-    fn what_is_no_path_is_refused() {
-        for (path, expected) in [
-            ("/a/b%20c", true),
-            ("a", false),
-            ("/a?b", false),
-            ("/a b", false),
-            ("/%C3%BC", true),
-            ("/ü", false),
-            ("/%zz", false),
-            ("/%2", false),
-            ("/%", false),
-            ("", false),
-        ] {
-            assert_eq!(is_path(path), expected, "{path}");
-        }
     }
 }
