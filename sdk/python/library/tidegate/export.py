@@ -6,7 +6,7 @@ import json
 import linecache
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +38,8 @@ class _Lines:
 
 _plugin: Any = None
 _names: list[str] = []
+#: What the plugin's steps call.
+_methods: list[str] = []
 
 
 def plugin(module: ModuleType) -> type:
@@ -50,6 +52,9 @@ def plugin(module: ModuleType) -> type:
             sys.stdout, sys.stderr = _Lines(log.info), _Lines(log.warn)  # type: ignore[assignment]
             try:
                 _plugin = module.configure(json.loads(configuration))
+                for name in _methods:
+                    if not callable(getattr(_plugin, name, None)):
+                        raise TypeError(f"configure returned {_plugin!r}, which has no method {name}")
                 reads: Mapping[str, str] = _plugin.reads() if hasattr(_plugin, "reads") else {}
                 _names = list(reads)
                 return Setup([_reading(text) for text in reads.values()], Standing(None, None, None))
@@ -64,11 +69,11 @@ def authorizer() -> type:
 
     def decide(verdict: tidegate.Verdict) -> Any:
         match verdict:
-            case tidegate.Allow(id, context, key):
-                return its.Verdict_Allow(its.Principal(id, list(context.items()), key))
-            case tidegate.Unauthorized(challenge):
+            case tidegate.Allow(str() as id, context, None | str() as key):
+                return its.Verdict_Allow(its.Principal(id, _pairs(context.items()), key))
+            case tidegate.Unauthorized(None | str() as challenge):
                 return its.Verdict_Unauthorized(challenge)
-            case tidegate.Forbidden(reason):
+            case tidegate.Forbidden(None | str() as reason):
                 return its.Verdict_Forbidden(reason)
         raise _no_answer("authorize", verdict)
 
@@ -82,9 +87,9 @@ def throttle() -> type:
         match admission:
             case tidegate.Admit():
                 return its.Admission_Admit()
-            case tidegate.Reject(retry_ms):
+            case tidegate.Reject(int() as retry_ms):
                 return its.Admission_Reject(retry_ms)
-            case tidegate.Exceeded(renews_in_ms):
+            case tidegate.Exceeded(int() as renews_in_ms):
                 return its.Admission_Exceeded(renews_in_ms)
         raise _no_answer("admit", admission)
 
@@ -98,9 +103,9 @@ def validator() -> type:
         match validity:
             case tidegate.Valid():
                 return its.Validity_Valid()
-            case tidegate.InvalidParameters(message):
+            case tidegate.InvalidParameters(str() as message):
                 return its.Validity_InvalidParameters(message)
-            case tidegate.InvalidBody(message):
+            case tidegate.InvalidBody(str() as message):
                 return its.Validity_InvalidBody(message)
             case tidegate.UnsupportedMediaType():
                 return its.Validity_UnsupportedMediaType()
@@ -125,9 +130,9 @@ def integration() -> type:
         match plan:
             case tidegate.Response():
                 return wit.Plan_Respond(_response(plan))
-            case tidegate.Forward(uri, method, edits, timeout_ms):
+            case tidegate.Forward(str() as uri, None | str() as method, edits, None | int() as timeout_ms):
                 return wit.Plan_Forward(wit.Forward(uri, method, _edits(edits), timeout_ms))
-            case tidegate.Invoke(function, edits, timeout_ms):
+            case tidegate.Invoke(str() as function, edits, None | int() as timeout_ms):
                 return wit.Plan_Invoke(wit.Invocation(function, _edits(edits), timeout_ms))
         raise _no_answer("integrate", plan)
 
@@ -139,6 +144,8 @@ def response_transform() -> type:
 
 
 def log_sink() -> type:
+    _methods.append("write")
+
     class LogSink:
         def write(self, records: list[list[str | None]]) -> None:
             try:
@@ -151,6 +158,7 @@ def log_sink() -> type:
 
 def _step(name: str, decide: Callable[[Any], Any]) -> type:
     """A class whose one method asks the plugin's method of that name."""
+    _methods.append(name)
 
     def method(self: object, given: list[str | None]) -> Any:
         try:
@@ -168,31 +176,46 @@ def _edits(edits: Sequence[tidegate.Edit]) -> list[Any]:
 
 def _edit(edit: tidegate.Edit) -> Any:
     match edit:
-        case tidegate.SetHeader(name, value):
+        case tidegate.SetHeader(str() as name, str() as value):
             return wit.Edit_SetHeader((name, value))
-        case tidegate.AppendHeader(name, value):
+        case tidegate.AppendHeader(str() as name, str() as value):
             return wit.Edit_AppendHeader((name, value))
-        case tidegate.RemoveHeader(name):
+        case tidegate.RemoveHeader(str() as name):
             return wit.Edit_RemoveHeader(name)
-        case tidegate.RenameHeader(name, to):
+        case tidegate.RenameHeader(str() as name, str() as to):
             return wit.Edit_RenameHeader((name, to))
-        case tidegate.SetQueryParameter(name, value):
+        case tidegate.SetQueryParameter(str() as name, str() as value):
             return wit.Edit_SetQueryParameter((name, value))
-        case tidegate.RemoveQueryParameter(name):
+        case tidegate.RemoveQueryParameter(str() as name):
             return wit.Edit_RemoveQueryParameter(name)
-        case tidegate.RenameQueryParameter(name, to):
+        case tidegate.RenameQueryParameter(str() as name, str() as to):
             return wit.Edit_RenameQueryParameter((name, to))
-        case tidegate.SetPath(path):
+        case tidegate.SetPath(str() as path):
             return wit.Edit_SetPath(path)
-        case tidegate.SetStatus(status):
+        case tidegate.SetStatus(int() as status):
             return wit.Edit_SetStatus(status)
-        case tidegate.SetBody(body):
+        case tidegate.SetBody(bytes() | bytearray() as body):
             return wit.Edit_SetBody(body)
-    raise TypeError(f"{edit!r} is no edit")
+    raise TypeError(f"{edit!r} is no edit, or holds a value of another type than it should")
 
 
 def _response(response: tidegate.Response) -> Any:
-    return wit.Response(response.status, list(response.headers), response.body)
+    match response:
+        case tidegate.Response(int() as status, headers, bytes() | bytearray() as body):
+            return wit.Response(status, _pairs(headers), body)
+    raise TypeError(f"{response!r} holds a value of another type than it should")
+
+
+def _pairs(given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Texts, or the reason why not: for the host they have to be."""
+    pairs = list(given)
+    for pair in pairs:
+        match pair:
+            case (str(), str()):
+                pass
+            case _:
+                raise TypeError(f"{pair!r} is no pair of texts")
+    return pairs
 
 
 def _reading(text: str) -> Any:
@@ -213,7 +236,7 @@ def _reading(text: str) -> Any:
 
 
 def _no_answer(name: str, answer: object) -> TypeError:
-    return TypeError(f"{name} answered {answer!r}")
+    return TypeError(f"{name} answered {answer!r}, which is no answer, or holds a value of another type than it should")
 
 
 def _told(error: Exception) -> str:
