@@ -91,13 +91,15 @@ async fn a_server_that_was_not_granted_is_never_asked() {
 /// Even where the grant names them.
 #[tokio::test]
 async fn neither_the_admin_address_nor_link_local_ones_can_be_asked() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let admin = free.local_addr().unwrap().to_string();
-    drop(free);
-    let by_name = admin.replace("127.0.0.1", "localhost");
-    for host in [&*admin, &by_name, "169.254.169.254", "[fe80::1]:80"] {
+    for host in ["ADMIN", "localhost:PORT", "169.254.169.254", "[fe80::1]:80"] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = free.local_addr().unwrap();
+        drop(free);
+        let host = host.replace("ADMIN", &admin.to_string());
+        let host = host.replace("PORT", &admin.port().to_string());
+        let admin = admin.to_string();
         let text = format!("[admin]\naddress = '{admin}'");
-        let node = asking(&text, &format!("http://{host}/metrics"), &[host]).await;
+        let node = asking(&text, &format!("http://{host}/metrics"), &[&host]).await;
         assert_eq!(node.admin_address().to_string(), admin);
         node.get("/test/a")
             .await

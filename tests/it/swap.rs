@@ -445,6 +445,10 @@ async fn a_canary_that_faults_is_rolled_back_by_itself() {
     assert!(outcome.starts_with("rolled back: "), "{outcome}");
     node.until_logged(&["canary rolled back", "guard"]).await;
     load.stop().await;
+    // Who ends it in the same moment goes back no further.
+    let late = plugin(&node, &["rollback", "guard", "--canary"]).await;
+    let told: Value = serde_json::from_slice(&late.stdout).expect("JSON");
+    assert_eq!(told["error"], "no canary of \"guard\" is running");
     for _ in 0..20 {
         node.get("/test/a").await.assert_status(200);
     }

@@ -20,7 +20,7 @@ use tidegate_model::uri;
 
 use super::message;
 use crate::body::{Body, BodyError};
-use crate::control::{Command, Commands, Swap};
+use crate::control::{Command, Commands, RollBack, Swap};
 use crate::deploy::COMPONENT_BYTES_MAX;
 use crate::request::reply;
 use crate::serving::Terms;
@@ -37,7 +37,17 @@ pub async fn answer(commands: &Commands, rest: &str, request: Request<Incoming>)
         }
         (Method::PUT, Some((name, "rollback")), _) => {
             let name = name.to_owned();
-            done(commands.send(|reply| Command::RollBack(name, reply)).await)
+            let query = request.uri().query().unwrap_or_default();
+            let what = match uri::query_parameter(query, "canary").as_deref() {
+                None => RollBack::Either,
+                Some("only") => RollBack::Canary,
+                Some(_) => return message(StatusCode::BAD_REQUEST, "`canary` can only be `only`"),
+            };
+            done(
+                commands
+                    .send(|reply| Command::RollBack(name, what, reply))
+                    .await,
+            )
         }
         _ => message(
             StatusCode::NOT_FOUND,

@@ -105,7 +105,13 @@ impl Node {
             .enable_all()
             .build()?;
         let exchange = self.exchange(method, path, artifact);
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await })?
+        let patient = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await });
+        patient.with_context(|| {
+            format!(
+                "no answer for {} s; the node may do yet what it was asked: `tidegate plugin list` shows",
+                PATIENCE.as_secs()
+            )
+        })?
     }
 
     async fn exchange(

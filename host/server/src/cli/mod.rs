@@ -105,6 +105,9 @@ pub fn run(began: Instant) -> ExitCode {
         } => bench_step::run(&component, warm, artifacts),
     };
     done.unwrap_or_else(|error| {
+        if json {
+            println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+        }
         eprintln!("tidegate: {error:#}");
         ExitCode::FAILURE
     })

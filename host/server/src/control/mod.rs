@@ -70,13 +70,22 @@ pub enum Command {
     /// Make the canary the only version.
     Promote(String, Reply<Report>),
     /// End the canary, or go back to the version before.
-    RollBack(String, Reply<Report>),
+    RollBack(String, RollBack, Reply<Report>),
     /// Serve what an origin does.
     Adopt(Arc<Manifest>, Reply<()>),
     /// Serve what an origin has on trial beside it, or nothing of that kind.
     Try(Option<Arc<Trial>>, Reply<()>),
     /// Say which versions there are.
     Report(Reply<Vec<Report>>),
+}
+
+/// What is rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollBack {
+    /// The canary where one runs, else the version that serves.
+    Either,
+    /// The canary, which may have ended meanwhile.
+    Canary,
 }
 
 type Reply<T> = oneshot::Sender<Result<T>>;
@@ -244,7 +253,9 @@ impl Control {
         match command {
             Command::Swap(swap, reply) => drop(reply.send(self.swap(*swap).await)),
             Command::Promote(plugin, reply) => drop(reply.send(self.promote(&plugin).await)),
-            Command::RollBack(plugin, reply) => drop(reply.send(self.roll_back(&plugin).await)),
+            Command::RollBack(plugin, what, reply) => {
+                drop(reply.send(self.roll_back(&plugin, what).await))
+            }
             Command::Adopt(manifest, reply) => drop(reply.send(self.adopt(&manifest).await)),
             Command::Try(trial, reply) => drop(reply.send(self.try_out(trial).await)),
             Command::Report(reply) => drop(reply.send(Ok(self.reports()))),

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tidegate_model::canary::Split;
 
-use super::Control;
 use super::report::Report;
+use super::{Control, RollBack};
 use crate::cli::check_name;
 use crate::deploy::Deployed;
 use crate::memory;
@@ -141,7 +141,7 @@ impl Control {
     }
 
     /// Ends the canary, or goes back to the version before.
-    pub(super) async fn roll_back(&mut self, plugin: &str) -> Result<Report> {
+    pub(super) async fn roll_back(&mut self, plugin: &str, what: RollBack) -> Result<Report> {
         self.leads()?;
         let serving = self.serving.load_full();
         if serving
@@ -153,6 +153,9 @@ impl Control {
             self.publish(Serving::only(serving.stable.clone()));
             self.taken_over().await;
             return Ok(self.report(plugin));
+        }
+        if what == RollBack::Canary {
+            bail!("no canary of \"{plugin}\" is running");
         }
         self.sees_no_canary()?;
         let mut components = self.versions.components();

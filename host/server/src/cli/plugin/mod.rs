@@ -163,7 +163,7 @@ pub enum Command {
         /// does, and what they see counts.
         #[arg(long, value_name = "SPLIT")]
         canary: Option<String>,
-        /// Promote the canary after this time ("60s"), where it was not rolled back.
+        /// Promote the canary after this time ("60s") and its --min-requests, where it was not rolled back.
         #[arg(long = "for", value_name = "TIME", requires = "canary")]
         promote_after: Option<String>,
         #[command(flatten)]
@@ -217,6 +217,9 @@ pub enum Command {
     Rollback {
         /// The plugin's name on the node.
         plugin: String,
+        /// Only end its canary: refused where that has ended by itself, rather than going back.
+        #[arg(long)]
+        canary: bool,
         #[command(flatten)]
         node: Node,
     },
@@ -294,6 +297,17 @@ pub fn run(command: Command, json: bool) -> Result<ExitCode> {
         } => logs::run(&node, plugin.as_deref(), follow, json),
         Command::Record { recording, node } => record::run(&node, &recording, json),
         Command::Promote { plugin, node } => versions::change(&node, &plugin, "promote", json),
-        Command::Rollback { plugin, node } => versions::change(&node, &plugin, "rollback", json),
+        Command::Rollback {
+            plugin,
+            canary,
+            node,
+        } => {
+            let what = if canary {
+                "rollback?canary=only"
+            } else {
+                "rollback"
+            };
+            versions::change(&node, &plugin, what, json)
+        }
     }
 }
