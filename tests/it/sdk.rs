@@ -252,6 +252,13 @@ fn python_answers_of_a_wrong_form_are_told() {
     }
 }
 
+/// The first case that failed.
+fn failed_case(told: &Value) -> &Value {
+    let cases = told["cases"].as_array().into_iter().flatten();
+    let mut failed = cases.filter(|case| case["passed"] == false);
+    failed.next().unwrap_or_else(|| panic!("{told:#}"))
+}
+
 /// What comes of asking the authorizer `guard` for each of its wrong answers.
 fn wrong_answers(author: &Author, count: usize) -> Vec<String> {
     let digest = "a".repeat(64);
@@ -286,10 +293,7 @@ fn zig_mistakes_are_faults() {
         "const token = tidegate.request.header(self.header).?;",
     );
     let told = json_of(&author.plugin(&["test", "guard"]));
-    let cases = told["cases"].as_array().unwrap();
-    let failed = cases.iter().find(|case| case["passed"] == false);
-    let case = failed.unwrap_or_else(|| panic!("{told:#}"));
-    let came = &case["differences"][0]["actual"];
+    let came = &failed_case(&told)["differences"][0]["actual"];
     let fault = came["fault"].as_str().unwrap_or_default();
     assert!(fault.contains("plugin.zig:"), "{told:#}");
 }
@@ -304,10 +308,7 @@ fn go_authorizers_that_decide_nothing_let_nobody_in() {
         "var verdict tidegate.Verdict\n\treturn verdict, nil",
     );
     let told = json_of(&author.plugin_with_cache(&["test", "guard"]));
-    let cases = told["cases"].as_array().unwrap();
-    let failed = cases.iter().find(|case| case["passed"] == false);
-    let case = failed.unwrap_or_else(|| panic!("{told:#}"));
-    let came = &case["differences"][0]["actual"];
+    let came = &failed_case(&told)["differences"][0]["actual"];
     let error = came["error"].as_str().unwrap_or_default();
     assert!(error.starts_with("Authorize() decided nothing"), "{told:#}");
 }
@@ -412,12 +413,7 @@ fn says_where_it_threw(language: &str, extension: &str, line: usize) {
     let lost = "\n// Comments and\nconst lost = () => {\n  throw new RangeError(\"no token, no luck\");\n};\n";
     fs::write(author.path(&source), text + lost).unwrap();
     let told = json_of(&author.plugin_with_cache(&["test", "guard"]));
-    let failed = told["cases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|case| case["passed"] == false);
-    let case = failed.unwrap_or_else(|| panic!("{told:#}"));
+    let case = failed_case(&told);
     let came = &case["differences"][0]["actual"];
     assert_eq!(came["error"], "RangeError: no token, no luck", "{told:#}");
     let log = case["log"][0].as_str().unwrap_or_default();

@@ -59,23 +59,31 @@ where
             let answer = answer(request);
             async { Ok::<_, Infallible>(answer.await) }
         });
-        async move {
-            let io = TokioIo::new(stream);
-            let _ = match protocol {
-                Protocol::Http1 => {
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(io, service)
-                        .await
-                }
-                Protocol::Http2 => {
-                    hyper::server::conn::http2::Builder::new(LocalExecutor)
-                        .serve_connection(io, service)
-                        .await
-                }
-            };
-        }
+        serve(protocol, stream, service)
     })
     .await
+}
+
+/// Serves one connection until it ends.
+async fn serve<B, S>(protocol: Protocol, stream: TcpStream, service: S)
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S::Future: 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<crate::body::BoxError>> + 'static,
+{
+    let io = TokioIo::new(stream);
+    let _ = match protocol {
+        Protocol::Http1 => {
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(io, service)
+                .await
+        }
+        Protocol::Http2 => {
+            hyper::server::conn::http2::Builder::new(LocalExecutor)
+                .serve_connection(io, service)
+                .await
+        }
+    };
 }
 
 async fn hello(_: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -336,21 +344,7 @@ async fn ends_on_put(protocol: Protocol) -> SocketAddr {
                 Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(bytes)))
             }
         });
-        let io = TokioIo::new(stream);
-        let serving = async {
-            let _ = match protocol {
-                Protocol::Http1 => {
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(io, service)
-                        .await
-                }
-                Protocol::Http2 => {
-                    hyper::server::conn::http2::Builder::new(LocalExecutor)
-                        .serve_connection(io, service)
-                        .await
-                }
-            };
-        };
+        let serving = serve(protocol, stream, service);
         tokio::select! {
             () = serving => {}
             () = enough.notified() => {}
