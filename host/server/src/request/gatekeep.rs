@@ -11,6 +11,7 @@ use tidegate_sandbox::wit::{Admission, Principal, Validity, Verdict};
 use super::{Exchange, GatewayError, own, policy, usable};
 use crate::body::Body;
 use crate::cases::answers;
+use crate::telemetry::entry;
 use crate::worker::Local;
 
 /// Lets the request through, or says why not.
@@ -140,7 +141,11 @@ pub(super) fn after_fault(
             fault,
         }),
         FaultPolicy::Bypass => {
-            tracing::warn!(binding = binding.name, kind = fault.kind(), %fault, "plugin fault, bypassed");
+            local.tell_failure(|left_out| {
+                let (binding, kind, text) = (&binding.name, fault.kind(), fault.to_string());
+                let fault = entry::in_one(&text);
+                tracing::warn!(binding, kind, %fault, left_out, "plugin fault, bypassed");
+            });
             Ok(())
         }
     }

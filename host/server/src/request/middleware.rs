@@ -31,6 +31,7 @@ use super::integrate::{alone, function_body, function_request, wants_trailers};
 use super::{Exchange, GatewayError, own};
 use crate::body::{self, Body};
 use crate::services::client;
+use crate::telemetry::entry;
 use crate::upstream::UpstreamError;
 use crate::worker::{Local, Worker};
 
@@ -107,7 +108,11 @@ async fn call(
     }
     match kept.and_then(Kept::untouched).filter(|_| !asked) {
         Some(request) => {
-            tracing::warn!(function, kind = fault.kind(), %fault, "middleware fault, bypassed");
+            behind.local.tell_failure(|left_out| {
+                let (kind, text) = (fault.kind(), fault.to_string());
+                let fault = entry::in_one(&text);
+                tracing::warn!(function, kind, %fault, left_out, "middleware fault, bypassed");
+            });
             behind.ask(request).await
         }
         None => Err(GatewayError::Function {

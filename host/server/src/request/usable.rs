@@ -117,12 +117,11 @@ fn edit_of_field(edit: &Edit) -> Result<(), Fault> {
 }
 
 fn is_path(path: &str) -> bool {
-    let escapes = path.split('%').skip(1);
+    let mut escapes = path.split('%').skip(1);
     path.starts_with('/')
         && path.is_ascii()
         && !path.contains(['?', '#'])
         && escapes
-            .into_iter()
             .all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
         && http::uri::PathAndQuery::try_from(path).is_ok()
 }

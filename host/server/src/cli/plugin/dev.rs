@@ -44,11 +44,8 @@ pub fn run(folder: &Path, plugin: Option<String>, node: &Node, json: bool) -> Re
                 format!("{error:#}")
             }),
         }
-        if done.is_err() && !node.is_there() {
-            wait_for_a_save_or(&saves, || node.is_there());
-        } else {
-            wait_for_a_save_or(&saves, || false);
-        }
+        let unreached = done.is_err() && !node.is_there();
+        wait_for_a_save_or(&saves, || unreached && node.is_there());
     }
 }
 
